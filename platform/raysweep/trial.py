@@ -1,0 +1,65 @@
+"""What a recipe receives (`Trial`) and what it gives back (`Report`, `Evaluation`). Nothing else passes between them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+# What a recipe needs to go on after a restart: dicts and lists of numbers, text, None and CPU arrays
+# (numpy arrays or torch tensors without grad). It comes back with numpy arrays in place of tensors.
+State = dict[str, Any]
+Statistic = Literal["spearman", "pearson", "accuracy", "macro_f1"]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The processes that train one trial together: this one is `rank` of `size`."""
+
+    rank: int = 0
+    size: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One configuration to train, and everything its recipe may use from outside.
+
+    `folder` is the trial's own; `shared` is one folder for all trials of the sweep, for results keyed by content.
+    `accumulate` is how many micro-batches make a batch: the engine doubles it when memory runs out, so a recipe
+    takes `batch_size // accumulate` rows at a time. `restored` is what an earlier report's `state` returned.
+    """
+
+    id: str
+    config: Any
+    seed: int
+    folder: Path
+    shared: Path
+    device: str = "cpu"
+    threads: int = 1
+    world: World = World()
+    accumulate: int = 1
+    restored: State | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a trial stands after `step` units of its resource (epochs, mostly). `state` is called only for a checkpoint."""
+
+    step: int
+    metrics: dict[str, float]
+    state: Callable[[], State]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The trained model on the report split: metrics, and each example's prediction and target for paired tests.
+
+    `predictions` and `targets` have shape (examples,); `statistic` says which score compares them.
+    """
+
+    metrics: dict[str, float]
+    predictions: npt.NDArray[np.float64]
+    targets: npt.NDArray[np.float64]
+    statistic: Statistic

@@ -1,4 +1,4 @@
-"""The journal: an append-only JSONL file of everything that happens in a sweep. The one truth; all else is rebuilt from it.
+"""The journal: an append-only JSONL file of all that happens in a sweep. The one truth; all else is rebuilt from it.
 
 Each record is one line, written by one `write(2)`, so a killed process leaves at most one torn line, at the end.
 """
@@ -42,7 +42,7 @@ class Journal:
         self._cut_torn_line()
 
     def append(self, kind: Kind, **fields: Any) -> Record:
-        """Write one record and return it. Raises OSError when the disk does not take it; nothing is left half-written."""
+        """Write one record and return it. Raises OSError when the disk does not take it; no half record is left."""
         assert kind in get_args(Kind), kind
         record: Record = {"kind": kind, "time": round(time.time(), 3), **fields}
         line = (json.dumps(record, separators=(",", ":"), allow_nan=True) + "\n").encode()

@@ -24,7 +24,7 @@ class Settings(BaseModel):
 
 
 class RecipeConfig(Settings):
-    """The settings of a recipe. Each field has a type, a default, bounds and one sentence (`Field(description=...)`)."""
+    """The settings of a recipe. Each field has a type, a default, bounds and one sentence (its description)."""
 
     @property
     def isolated(self) -> bool:

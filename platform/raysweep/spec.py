@@ -18,13 +18,17 @@ class Objective(Block):
 
     metric: str = Field(description="a metric that the recipe reports; `raysweep recipes` lists them")
     goal: Literal["maximize", "minimize"] = Field("maximize", description="which way is better")
-    primary: bool = Field(False, description="the objective that early stopping and the ranking go by; the first, if none says so")
+    primary: bool = Field(
+        False, description="the objective that early stopping and the ranking go by; the first, if none says so"
+    )
 
 
 class SearcherSpec(Block):
     """How configurations are suggested."""
 
-    type: Literal["tpe", "random", "grid"] = Field("tpe", description="tpe learns from results; grid runs every combination")
+    type: Literal["tpe", "random", "grid"] = Field(
+        "tpe", description="tpe learns from results; grid runs every combination"
+    )
     startup_trials: int = Field(10, ge=1, description="random trials before tpe begins to learn")
 
 
@@ -35,7 +39,9 @@ class SchedulerSpec(Block):
     min: int = Field(1, ge=1, description="the first rung, in the recipe's steps")
     max: int = Field(9, ge=1, description="steps after which a trial is complete")
     eta: int = Field(3, ge=2, description="at each rung the best 1/eta go on; rungs are min * eta^k")
-    brackets: int = Field(1, ge=1, description="bracket b starts at rung b; trials are spread over brackets by the seed")
+    brackets: int = Field(
+        1, ge=1, description="bracket b starts at rung b; trials are spread over brackets by the seed"
+    )
 
 
 class BudgetSpec(Block):
@@ -57,14 +63,18 @@ class ConfirmSpec(Block):
     """The proof: finalists and references are trained again on fresh seeds and opened on the report split."""
 
     top: int = Field(1, ge=0, description="how many finalists; 0 leaves the proof out, and nothing is registered")
-    seeds: list[int] = Field([101, 102, 103], min_length=1, description="training seeds, the same for every finalist and reference")
+    seeds: list[int] = Field(
+        [101, 102, 103], min_length=1, description="training seeds, the same for every finalist and reference"
+    )
     alpha: float = Field(0.05, gt=0, lt=1, description="level of the intervals and tests, Holm-corrected")
 
 
 class FailureSpec(Block):
     """What happens when trials fail."""
 
-    retries: int = Field(2, ge=0, description="how often a trial whose process was lost is taken up again from its checkpoint")
+    retries: int = Field(
+        2, ge=0, description="how often a trial whose process was lost is taken up again from its checkpoint"
+    )
     same_error: int = Field(3, ge=1, description="so many identical failures in a row stop the sweep")
 
 
@@ -78,14 +88,18 @@ class MlflowSpec(Block):
     """Where MLflow keeps the sweep."""
 
     enabled: bool = Field(True, description="follow the sweep in MLflow")
-    uri: str | None = Field(None, description="a server's URI, or sqlite:////absolute/mlflow.db; a store beside the sweeps, if not given")
+    uri: str | None = Field(
+        None, description="a server's URI, or sqlite:////absolute/mlflow.db; a store beside the sweeps, if not given"
+    )
     experiment: str = Field("raysweep", description="the MLflow experiment")
 
 
 class WandbSpec(Block):
     """Where W&B keeps the sweep."""
 
-    mode: Literal["offline", "online", "disabled"] = Field("offline", description="offline writes files that `wandb sync` sends later")
+    mode: Literal["offline", "online", "disabled"] = Field(
+        "offline", description="offline writes files that `wandb sync` sends later"
+    )
     project: str = Field("raysweep", description="the W&B project")
 
 
@@ -118,7 +132,9 @@ class SweepSpec(Block):
     scheduler: SchedulerSpec = SchedulerSpec()
     budget: BudgetSpec = BudgetSpec()
     resources: ResourceSpec = ResourceSpec()
-    references: dict[str, dict[str, Any]] = Field({}, description="controls by name: settings that replace those of the winner")
+    references: dict[str, dict[str, Any]] = Field(
+        {}, description="controls by name: settings that replace those of the winner"
+    )
     confirm: ConfirmSpec = ConfirmSpec()
     failures: FailureSpec = FailureSpec()
     checkpoints: CheckpointSpec = CheckpointSpec()

@@ -1,4 +1,4 @@
-"""What a recipe receives (`Trial`) and what it gives back (`Report`, `Evaluation`). Nothing else passes between them."""
+"""What a recipe receives (`Trial`) and what it gives back (`Report`, `Evaluation`). Nothing else passes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a trial stands after `step` units of its resource (epochs, mostly). `state` is called only for a checkpoint."""
+    """How a trial stands after `step` units of its resource, mostly epochs. `state` is called only when needed."""
 
     step: int
     metrics: dict[str, float]

@@ -1,0 +1,49 @@
+# Two commands are enough: `make sweep` and `make test`. Both set up what they need in .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Tests and the quick start never ask a model hub.
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: setup sweep test test-slow check format benchmarks clean
+
+setup: $(READY)
+
+# torch first and exactly: a range lets pip fetch another build. perforatedai without its own dependencies: it asks for
+# torchvision, which breaks `import transformers` beside a CPU torch, and needs it only for ResNet and LSTM parts.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,perforatedai]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps perforatedai
+	touch $@
+
+sweep: $(READY)
+	$(BIN)/raysweep run search_spaces/quickstart.yaml
+
+test: $(READY)
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmarks: $(READY)
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.truth
+	$(BIN)/python -m benchmarks.epoch
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

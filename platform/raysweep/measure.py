@@ -1,0 +1,158 @@
+"""What a trained model weighs and costs, and on which machine.
+
+Knows no framework: a model is what has `named_parameters()`.
+"""
+
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Model(Protocol):
+    """A torch module, or anything else whose parameters have `numel()`, `count_nonzero()` and `requires_grad`."""
+
+    def named_parameters(self) -> Iterable[tuple[str, Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Numbers of parameters. Embedding, encoder and head add up to total; a shared parameter counts once."""
+
+    total: int
+    trainable: int
+    nonzero: int
+    embedding: int
+    encoder: int
+    head: int
+
+
+def sizes(model: Model, embedding: Sequence[str], encoder: Sequence[str]) -> Sizes:
+    """Count parameters by the prefixes of their names: embedding's first, then encoder's; the rest is the head."""
+    parts = {"embedding": 0, "encoder": 0, "head": 0}
+    trainable = nonzero = 0
+    for name, parameter in model.named_parameters():
+        count = int(parameter.numel())
+        part = (
+            "embedding"
+            if name.startswith(tuple(embedding))
+            else "encoder"
+            if name.startswith(tuple(encoder))
+            else "head"
+        )
+        parts[part] += count
+        trainable += count if parameter.requires_grad else 0
+        nonzero += int(parameter.count_nonzero())
+    return Sizes(total=sum(parts.values()), trainable=trainable, nonzero=nonzero, **parts)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files in a folder, links not followed."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Wall time of one call in milliseconds: median, 95th percentile and mean of `repeats` calls."""
+
+    p50_ms: float
+    p95_ms: float
+    mean_ms: float
+    repeats: int
+
+
+def latency(call: Callable[[], Any], warmup: int, repeats: int) -> Latency:
+    """Time a call that ends when its work is done: on a GPU it must synchronise."""
+    return interleaved_latency({"call": call}, warmup, repeats)["call"]
+
+
+def interleaved_latency(calls: Mapping[str, Callable[[], Any]], warmup: int, repeats: int) -> dict[str, Latency]:
+    """Time several calls in turns, ABAB, so that a machine that gets slower meanwhile is as slow for all."""
+    assert warmup >= 0, warmup
+    assert repeats >= 1, repeats
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(warmup + repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn >= warmup:
+                times[name].append(1000 * (time.perf_counter() - start))
+    return {name: _latency(spent) for name, spent in times.items()}
+
+
+def _latency(spent: list[float]) -> Latency:
+    median, high = np.percentile(spent, [50, 95])
+    return Latency(float(median), float(high), float(np.mean(spent)), len(spent))
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process ever held, in MB of 10^6 bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6  # macOS counts bytes, Linux KiB
+
+
+def machine() -> dict[str, Any]:
+    """Where a sweep runs: processor, cores this process may use, memory in GB, GPU and versions; None where absent."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory": round(memory / 1e9, 1),
+        "gpu": _gpu(),
+        "python": platform.python_version(),
+        **{package: _version(package) for package in ("torch", "transformers", "ray")},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except FileNotFoundError:  # not Linux
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
+
+
+def _gpu() -> str | None:
+    """Names of the GPUs, as the driver's own tool tells them: asking torch would start CUDA in this process."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    answer = _run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
+    return ", ".join(answer.splitlines()) or None if answer is not None else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def commit(folder: Path) -> str | None:
+    """The git commit of a folder, with "+dirty" when anything is changed or new in it; None outside of git."""
+    if shutil.which("git") is None:
+        return None
+    git = ["git", "--no-optional-locks", "-C", str(folder)]
+    sha = _run([*git, "rev-parse", "--verify", "HEAD"])
+    if sha is None:
+        return None
+    return sha + "+dirty" if _run([*git, "status", "--porcelain"]) else sha
+
+
+def _run(command: list[str]) -> str | None:
+    """What a command prints, or None when it fails or takes more than 20 seconds."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,90 @@
+"""Figures of what was found: finalists and references, and quality against what it costs."""
+
+import html
+from typing import Any
+
+import plotly.graph_objects as go
+
+from raysweep.evidence import ArmResult
+from raysweep.report.plot import COLOURS, Figure, canvas, dots, scale_x
+from raysweep.report.trial_view import TrialView
+from raysweep.report.view import SweepView
+from raysweep.report.wording import costs, measurement, number
+
+MOST_COSTS = 2
+
+
+def arms(view: SweepView) -> Figure | None:
+    """Each finalist and reference on the report split: its mean with the interval, and every seed."""
+    if not view.arms:
+        return None
+    figure = canvas(f"{view.arms[0].metric} on the report split", "", height=110 + 46 * len(view.arms))
+    for arm in reversed(view.arms):  # the first arm on top
+        name, colour = html.escape(arm.arm), COLOURS[arm.role]
+        texts = [f"seed {seed}: {number(score)}" for seed, score in zip(arm.seeds, arm.per_seed, strict=False)]
+        marker = {"color": colour, "size": 8, "opacity": 0.45}
+        seeds = {"mode": "markers", "marker": marker, "text": texts, "hoverinfo": "text"}
+        figure.add_trace(go.Scatter(x=[arm.mean], y=[name], error_x=_whiskers(arm), hoverinfo="x", **_diamond(arm)))
+        figure.add_trace(go.Scatter(x=arm.per_seed, y=[name] * len(arm.per_seed), **seeds))
+    figure.update_layout(showlegend=False, margin_t=10)
+    return figure
+
+
+def pareto(view: SweepView) -> Figure | None:
+    """Complete trials by the primary and one other objective, and those that no other beats in both."""
+    others = [objective for objective in view.spec.objectives if objective.metric != view.metric]
+    trials = _with(view, others[0].metric) if others else []
+    if not trials:
+        return None
+    other = others[0]
+    x = [trial.measured[other.metric] for trial in trials]
+    figure = canvas(other.metric, view.metric)
+    figure.add_trace(dots(view, trials, x, "complete"))
+    signs = (1 if other.goal == "maximize" else -1, 1 if view.maximize else -1)
+    front = sorted(_front([(at, trial.score or 0.0) for at, trial in zip(x, trials, strict=True)], signs))
+    look = {"color": COLOURS["best"], "size": 11, "symbol": "diamond"}
+    line = {"color": COLOURS["best"], "dash": "dot"}
+    style = {"mode": "lines+markers", "marker": look, "line": line, "name": "beaten by none", "hoverinfo": "skip"}
+    figure.add_trace(go.Scatter(x=[at for at, _ in front], y=[value for _, value in front], **style))
+    scale_x(figure, x)
+    return figure
+
+
+def tradeoffs(view: SweepView) -> list[tuple[str, Figure]]:
+    """Quality against each measured cost that differs between models, bytes and parameters first."""
+    names = {name for trial in view.trials.values() for name in trial.measured}
+    shown = {objective.metric for objective in view.spec.objectives}
+    ranked = sorted(set(costs(names)) - shown, key=lambda name: ("bytes" not in name, "param" not in name, name))
+    drawn = [(name, _tradeoff(view, name)) for name in ranked]
+    return [(name, figure) for name, figure in drawn if figure is not None][:MOST_COSTS]
+
+
+def _with(view: SweepView, metric: str) -> list[TrialView]:
+    complete = [trial for trial in view.search if trial.state == "complete" and trial.score is not None]
+    return [trial for trial in complete if metric in trial.measured]
+
+
+def _tradeoff(view: SweepView, cost: str) -> Figure | None:
+    trials = _with(view, cost)
+    x = [trial.measured[cost] for trial in trials]
+    placed = [(arm, view.measured(arm, cost)) for arm in view.arms]
+    known = [(arm, at) for arm, at in placed if at is not None]
+    if len({*x, *(at for _, at in known)}) < 2:
+        return None
+    figure = canvas(cost, view.metric)
+    figure.add_trace(dots(view, trials, x, "complete"))
+    for arm, at in known:
+        text = f"{html.escape(arm.arm)}: {number(arm.mean)} at {measurement(cost, at)}"
+        words = {"name": f"{html.escape(arm.arm)}, report split", "hovertext": text, "hoverinfo": "text"}
+        figure.add_trace(go.Scatter(x=[at], y=[arm.mean], error_y=_whiskers(arm), **words, **_diamond(arm)))
+    scale_x(figure, x + [at for _, at in known])
+    return figure
+
+
+def _whiskers(arm: ArmResult) -> dict[str, Any]:
+    sides = {"array": [arm.high - arm.mean], "arrayminus": [arm.mean - arm.low]}
+    return {"type": "data", "symmetric": False, "thickness": 2, "width": 6, "color": COLOURS[arm.role], **sides}
+
+
+def _diamond(arm: ArmResult) -> dict[str, Any]:
+    return {"mode": "markers", "marker": {"color": COLOURS[arm.role], "size": 12, "symbol": "diamond"}}

@@ -1,0 +1,121 @@
+"""`raysweep why`: one trial's whole story."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from raysweep.journal import Record
+from raysweep.problems import Problem, UserError, did_you_mean
+from raysweep.report.terminal import STYLES, grid
+from raysweep.report.trial_view import TrialView
+from raysweep.report.view import SweepView
+from raysweep.report.wording import duration, number, place, plural, setting
+
+
+def explain(view: SweepView, trial_id: str) -> RenderableType:
+    """A trial's settings, steps, rung decisions and failures, and why it ended. Raises UserError if unknown."""
+    if trial_id not in view.trials:
+        raise UserError([Problem(f"unknown trial '{trial_id}'", hint=did_you_mean(trial_id, list(view.trials)))])
+    trial = view.trials[trial_id]
+    title = Text(f"{trial.id}: {place(trial, view)}, ").append(trial.state, style=STYLES.get(trial.state, ""))
+    return Group(
+        title,
+        "",
+        outcome(trial, view),
+        *_repeats(trial),
+        "",
+        _settings(trial, view),
+        *_steps(trial, view),
+        *_mishaps(trial),
+    )
+
+
+def outcome(trial: TrialView, view: SweepView) -> Text:
+    """Why a trial stands or ended as it does, in a sentence."""
+    reached = f"step {trial.step} of {view.spec.scheduler.max}"
+    match trial.state:
+        case "complete":
+            return Text(
+                f"It was trained to its last step and scored {number(trial.value)} {view.metric}{_rank(trial, view)}."
+            )
+        case "stopped":
+            return Text(_stopped(trial, view))
+        case "failed" | "infeasible":
+            return Text(f"It was given up at {reached} after {plural(trial.attempt, 'attempt')}: {trial.ending}")
+        case "running":
+            return Text(f"It is running: attempt {trial.attempt}, {reached}.")
+        case "interrupted":
+            return Text(f"The sweep was interrupted while it was at {reached}; it goes on when the sweep is resumed.")
+    return Text("It was asked for and has not started.")
+
+
+def _stopped(trial: TrialView, view: SweepView) -> str:
+    stops = [decision for decision in trial.decisions.values() if decision["action"] == "stop"]
+    if not stops:
+        return f"It was stopped at step {trial.step}; no rung decided so."
+    decision = stops[-1]
+    needed, value = decision["cutoff"], _value_at(trial, decision["step"], view.metric)
+    told = f"It was stopped at step {decision['step']}, rung {decision['rung']}: {decision['reason']}."
+    if needed is None or value is None:
+        return told
+    bound = "at least" if view.maximize else "at most"
+    told += f" It had {number(value)} {view.metric}, {_ranked(decision)}"
+    return f"{told}; it needed {bound} {number(needed)}, {number(abs(needed - value))} away."
+
+
+def _value_at(trial: TrialView, step: int, metric: str) -> float | None:
+    return trial.curve.get(step, {}).get(metric)
+
+
+def _ranked(decision: Record) -> str:
+    return f"rank {decision['rank']} of {decision['of']}"
+
+
+def _rank(trial: TrialView, view: SweepView) -> str:
+    """Its place among the complete search trials."""
+    scores = [other.score for other in view.search if other.state == "complete" and other.score is not None]
+    if trial.role != "search" or trial.score is None:
+        return ""
+    better = sum(score > trial.score if view.maximize else score < trial.score for score in scores)
+    return f", rank {better + 1} of {len(scores)} complete trials"
+
+
+def _repeats(trial: TrialView) -> list[RenderableType]:
+    return [Text(f"It repeats the settings of {trial.of} with seed {trial.seed}.")] if trial.of else []
+
+
+def _settings(trial: TrialView, view: SweepView) -> Table:
+    """Settings that differ between trials first and in bold."""
+    table = grid()
+    for path in sorted(trial.config, key=lambda path: path not in view.varying):
+        table.add_row(path, Text(setting(trial.config[path]), style="bold" if path in view.varying else "dim"))
+    return table
+
+
+def _steps(trial: TrialView, view: SweepView) -> list[RenderableType]:
+    if not trial.curve:
+        return ["", Text("It has reported nothing.")]
+    others = sorted({name for metrics in trial.curve.values() for name in metrics} - {view.metric})
+    table = Table("step", view.metric, *others, "time", "rung", box=None, header_style="dim")
+    for step in sorted(trial.curve):
+        values = [number(trial.curve[step].get(name)) for name in (view.metric, *others)]
+        table.add_row(str(step), *values, duration(trial.pace[step]), Text(_decision(trial.decisions.get(step))))
+    return ["", table]
+
+
+def _decision(decision: Record | None) -> str:
+    if decision is None:
+        return ""
+    needed = f", needed {number(decision['cutoff'])}" if decision["cutoff"] is not None else ""
+    return f"rung {decision['rung']}: {_ranked(decision)}{needed}: {decision['action']}"
+
+
+def _mishaps(trial: TrialView) -> list[RenderableType]:
+    lines = [
+        Text(f"attempt {failure['attempt']} failed ({failure['cause']}): {failure['error']}; ").append(
+            "tried again" if failure["again"] else "given up", style="yellow" if failure["again"] else "red"
+        )
+        for failure in trial.failures
+    ]
+    lines += [Text(f"adapted: {made['reason']}; batches in {made['accumulate']} parts") for made in trial.adaptations]
+    return ["", *lines] if lines else []

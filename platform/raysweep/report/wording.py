@@ -1,0 +1,137 @@
+"""How numbers, settings and verdicts are said: sensible digits, and never a number that was not measured."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from raysweep.evidence import ArmResult, Comparison
+from raysweep.report.trial_view import TrialView
+from raysweep.report.view import SweepView
+
+MISSING = "not measured"
+# Names of metrics that say what a model costs, by their last words: what quality is weighed against.
+_COST = re.compile(r"(^|[._ /])(parameters|params|bytes|mb|dimensions?|size|latency|ms|milliseconds|flops)([._ /]|$)")
+
+
+def number(value: float | None) -> str:
+    """Four significant digits; whole numbers in full."""
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return str(value)
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def measurement(name: str, value: float | None) -> str:
+    """A number in the unit that its metric's name ends in."""
+    return size(value) if value is not None and name.endswith("bytes") else number(value)
+
+
+def size(count: float) -> str:
+    """Bytes with a decimal unit: 2,400,000 is 2.4 MB."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(count) >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def interval(mean: float, low: float, high: float, sign: str = "") -> str:
+    """A mean with its interval, to the digits that the interval's width bears out: 0.831 [0.811, 0.851]."""
+    width = high - low
+    places = max(0, min(6, 1 - math.floor(math.log10(width)))) if math.isfinite(width) and width > 0 else 4
+    return f"{mean:{sign}.{places}f} [{low:{sign}.{places}f}, {high:{sign}.{places}f}]"
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 3 h 05 min, 2 d 4 h."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def plural(count: int, word: str) -> str:
+    """1 trial, 2 trials."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def setting(value: Any) -> str:
+    """A configuration's value as a sweep file says it."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return str(value)
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """The last word of each dotted path, or the whole path where that is not unique."""
+    listed = list(paths)
+    last = [path.rpartition(".")[2] for path in listed]
+    return {path: word if last.count(word) == 1 else path for path, word in zip(listed, last, strict=True)}
+
+
+def settings(config: dict[str, Any], paths: Sequence[str]) -> str:
+    """`lr=0.0003 dim=128`: the given settings as far as the configuration has them."""
+    names = short_names(paths)
+    return " ".join(f"{names[path]}={setting(config[path])}" for path in paths if path in config)
+
+
+def costs(names: Iterable[str]) -> list[str]:
+    """Those metrics that say what a model costs in size or time."""
+    return sorted({name for name in names if _COST.search(name)})
+
+
+def place(trial: TrialView, view: SweepView) -> str:
+    """What a trial is in the sweep."""
+    if trial.role == "search":
+        return f"search trial {trial.number + 1} of {view.spec.budget.trials}"
+    return f"{trial.role} {trial.arm}, seed {trial.seed}"
+
+
+def verdict(comparison: Comparison) -> str:
+    """A comparison as the end of a sentence."""
+    difference = interval(comparison.difference, comparison.low, comparison.high, sign="+")
+    return f"against '{comparison.against}' the difference is {difference}: {comparison.verdict}"
+
+
+def headline(view: SweepView) -> str:
+    """What the sweep found, in plain words, as far as it is known."""
+    if not view.begun:
+        return "The journal is empty: nothing has been recorded yet."
+    if view.winner:
+        return _proven(view, view.winner)
+    if view.confirming:
+        over = sum(trial.over for trial in view.confirming)
+        return f"No verdict yet: the search is over, and {over} of {view.proof_trials} trainings of the proof are."
+    return _searched(view)
+
+
+def _proven(view: SweepView, winner: ArmResult) -> str:
+    score = interval(winner.mean, winner.low, winner.high)
+    seeds = plural(len(winner.seeds), "fresh seed")
+    found = f"On {seeds} and the report split the winner '{winner.arm}' scores {score} {winner.metric}"
+    against = [verdict(comparison) for comparison in view.comparisons if comparison.arm == winner.arm]
+    if not against:
+        return f"{found}. Nothing was trained to compare it with, so nothing says that it is better than anything."
+    return f"{found}; {'; '.join(against)}."
+
+
+def _searched(view: SweepView) -> str:
+    over = sum(trial.over for trial in view.search)
+    start = f"{over} of {plural(view.spec.budget.trials, 'search trial')} {'is' if over == 1 else 'are'} over"
+    if not view.best:
+        return f"{start}; none is complete, so there is no best trial yet."
+    score = f"{number(view.best.value)} {view.metric}"
+    best = f"{start}; the best complete trial, {view.best.id}, scores {score} in the search"
+    if view.ended:
+        return f"{best}. This score was chosen for being the best and is optimistic: nothing confirmed it."
+    return f"{best}. There are no finalists yet."

@@ -1,0 +1,83 @@
+"""Pydantic's errors in this project's words: what was expected, what was found."""
+
+import json
+from collections.abc import Sequence
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from raysweep.problems import did_you_mean
+
+EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "none_required": "null",
+    "literal_error": "{expected}",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "multiple_of": "a multiple of {multiple_of}",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "too_short": "at least {min_length} in the list",
+    "too_long": "at most {max_length} in the list",
+}
+
+
+def shown(value: Any) -> str:
+    """A value as a YAML file would hold it, shortened."""
+    text = json.dumps(value, default=repr, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def expectation(error: ErrorDetails) -> str:
+    """What should have stood there, as words behind 'expected'."""
+    wanted = EXPECTED.get(error["type"])
+    if wanted is None:
+        return error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return wanted.format(**error.get("ctx", {}))
+
+
+def suggestion(error: ErrorDetails) -> str | None:
+    """What to do about a wrong value, where that is clear."""
+    found = error["input"]
+    if error["type"] == "literal_error" and isinstance(found, str):
+        hint = did_you_mean(found, error["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", "))
+        return hint if hint and hint.startswith("did") else None
+    if error["type"] in ("int_type", "float_type") and is_number_text(found):
+        return f"{found} in quotes is text: leave the quotes out"
+    if error["type"] == "string_type" and isinstance(found, (bool, int, float)):
+        return "quotes make it text"
+    return None
+
+
+def is_number_text(value: Any) -> bool:
+    """Whether this is text that reads like a number."""
+    try:
+        return isinstance(value, str) and float(value) is not None
+    except ValueError:
+        return False
+
+
+def dotted(keys: Sequence[Any]) -> str:
+    """`objectives[0].goal` for the path of an error."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
+
+
+def group_model(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds: the annotation itself, or the one model of `Model | None`."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return annotation if issubclass(annotation, BaseModel) else None
+    if get_origin(annotation) not in (Union, UnionType):
+        return None
+    parts = [part for part in get_args(annotation) if part is not type(None)]
+    return group_model(parts[0]) if len(parts) == 1 else None

@@ -116,7 +116,7 @@ def confirmed(first: int) -> dict[str, Any]:
 
 
 def sweep(name: str = "tiny", trials: int = 8, tracking: dict[str, Any] | None = None) -> list[Event]:
-    """All events of a sweep that went well: complete, stopped, failed and infeasible trials, proof, registered model."""
+    """All events of a sweep that went well: complete, stopped, failed, infeasible trials, proof, registered model."""
     outcomes = ["complete", "stopped", "complete", "failed", "infeasible", "complete", "stopped", "complete"]
     search = [event for number in range(trials) for event in trial(number, outcomes[number % len(outcomes)])]
     model = {"model": name, "version": "1", "alias": "champion", "uri": f"models:/{name}/1", "model_id": "m-1"}

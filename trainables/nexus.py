@@ -6,29 +6,35 @@ whether dendrites grow, and whether to end; dendritic and plain trials have the 
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from math import nan
+from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from raysweep.problems import Problem, UserError
+from raysweep.measure import latency
+from raysweep.problems import UserError
 from raysweep.recipe import DataFacts, RecipeConfig
 from raysweep.trial import Evaluation, Report, State, Trial
 from typing_extensions import Self
 
 from trainables.parts import optim
-from trainables.parts.adapter import Adapter, initialise, matched_width, output_width
-from trainables.parts.data import DataSettings, Pairs, data_facts, read_pairs
-from trainables.parts.dendrites.growth import Action, Growth, check, start_growth
+from trainables.parts.adapter import initialise
+from trainables.parts.batches import Rows, length_batches
+from trainables.parts.data import DataSettings, data_facts, read_pairs
+from trainables.parts.dendrites.growth import Growth, check, start_growth
 from trainables.parts.dendrites.settings import DendriteSettings
-from trainables.parts.embedder import save_model
-from trainables.parts.encoders import Encoder, EncoderSettings, check_encoder, freeze, load_encoder
+from trainables.parts.embedder import Embedder
+from trainables.parts.encoders import Encoder, EncoderSettings, check_encoder, freeze, load_encoder, train_mode
 from trainables.parts.losses import pair_loss
-from trainables.parts.pairs import PairInputs, Rows, SentenceModel, cosines, predict
+from trainables.parts.pace import hold_memory
+from trainables.parts.pairs import PairInputs, cosines, load_pairs, predict, vectors
+from trainables.parts.progress import Progress, fresh, of_now, restored
 from trainables.parts.scores import pearson, spearman
+from trainables.parts.sentence_model import SentenceModel, count, export_model, new_adapter
 from trainables.parts.settings import AdapterSettings, LossSettings, TrainSettings
 
 LOADER = "trainables.parts.embedder:load"
@@ -66,21 +72,8 @@ class Config(RecipeConfig):
     @model_validator(mode="after")
     def _control_is_plain(self) -> Self:
         if self.dendrites.enabled and self.adapter.matched_dendrites:
-            raise ValueError("adapter.matched_dendrites is the control without dendrites: set dendrites.enabled to false")
+            raise ValueError("adapter.matched_dendrites is a control without dendrites: set dendrites.enabled to false")
         return self
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a trial is, and what is kept if it ends now."""
-
-    epoch: int = 0
-    seconds: float = 0.0
-    score: float = nan
-    dendrites: int = 0
-    parameters: int = 0
-    waited: int = 0  # epochs since the kept score rose
-    over: bool = False
 
 
 @dataclass(slots=True)
@@ -92,7 +85,7 @@ class Run:
     model: SentenceModel
     growth: Growth
     optimizer: torch.optim.AdamW
-    fitted: PairInputs
+    train: PairInputs
     select: PairInputs
     progress: Progress
 
@@ -100,93 +93,187 @@ class Run:
 def train(trial: Trial) -> Iterator[Report]:
     """A report after each epoch; without epochs one at step 0, of the model as it starts."""
     torch.set_num_threads(trial.threads)
+    hold_memory()
     run = begin(trial)
     settings, progress = trial.config.train, run.progress
     if settings.epochs == 0 and trial.restored is None:
         measured = epoch_scores(run)
-        keep(progress, measured["epoch.spearman"], run.growth.dendrites, run.growth.parameters())
+        progress.kept = of_now(run.growth, measured["epoch.spearman"])
         yield report(run, measured)
+    # Patience is for plain trials: where dendrites grow, a plateau means growth, and their own patience counts.
+    patience = 0 if trial.config.dendrites.enabled else settings.patience
     while progress.epoch < settings.epochs and not progress.over:
         begun = time.perf_counter()
-        loss = train_epoch(run)
+        measured = {"train.loss": train_epoch(run)}
+        measured |= epoch_scores(run)
         progress.epoch += 1
-        measured = {"train.loss": loss, **epoch_scores(run)}
-        action = judge(run, measured["epoch.spearman"])
+        action = progress.judge(run.growth, measured["epoch.spearman"])
         if action == "grown":
             run.optimizer = optimizer_after_growth(run)
-        progress.over = action == "done" or enough(run, measured)
+        gap = measured.get("train.gap", 0.0)
+        progress.over = action == "done" or progress.enough(patience, gap, settings.max_overfit_gap)
         progress.seconds += time.perf_counter() - begun
         yield report(run, measured)
 
 
 def begin(trial: Trial) -> Run:
-    """Everything a trial trains with, as it stood if it was restored."""
-    config: Config = trial.config
-    encoder = load_encoder(config.encoder, trial.seed)
-    fitted, select = (load_pairs(trial, encoder, split) for split in ("train", "select"))
+    """Everything that a trial trains with, as it stood if it was restored."""
+    encoder = load_encoder(trial.config.encoder, trial.seed)
+    train, select = load_pairs(trial, encoder, "train"), load_pairs(trial, encoder, "select")
     model, growth = build(trial, encoder)
-    progress = Progress()
+    progress = fresh(growth)
     if trial.restored:
         growth.restore(trial.restored["growth"])
-        progress = Progress(**trial.restored["progress"])
-    optimizer = new_optimizer(config, model, growth)
+        progress = restored(trial.restored["progress"])
+    optimizer = new_optimizer(trial.config, model, growth)
     if trial.restored:
         optim.restore(optimizer, trial.restored["optimizer"])
-    return Run(trial, encoder, model, growth, optimizer, fitted, select, progress)
+    return Run(trial, encoder, model, growth, optimizer, train, select, progress)
+
+
+def build(trial: Trial, encoder: Encoder) -> tuple[SentenceModel, Growth]:
+    """The model as it starts, and what grows it. An encoder that rests is left out."""
+    config: Config = trial.config
+    texts = read_pairs(config.data, "train").first
+    adapter = new_adapter(config.adapter, encoder.hidden, len(texts))
+    sample = vectors(trial, encoder, texts) if config.adapter.init == "pca" else None
+    initialise(adapter, config.adapter.init, trial.seed, sample)
+    freeze(encoder, config.encoder)
+    model = SentenceModel(None if config.encoder.freeze == "all" else encoder.model, adapter).to(trial.device)
+    return model, start_growth(config.dendrites, model, [GROWING], trial.seed, trial.folder)
 
 
 def train_epoch(run: Run) -> float:
     """One pass over the training pairs; the mean loss.
 
-    Order and dropout are drawn from the trial's seed and the epoch alone, so a resumed trial needs no generator's state
-    and no other trial in this process can disturb it. A batch goes through in `accumulate` parts, each weighed by its
-    rows: for the cosine loss that is the same step; cosent then ranks pairs within the parts only.
+    Order and dropout come from the trial's seed and the epoch alone: a resumed trial needs no generator's state, and
+    no other trial in this process disturbs it. A batch goes through in `accumulate` parts, each weighed by its rows;
+    for the cosine loss that is the same step, while cosent then ranks pairs within each part only.
     """
     trial, config, epoch = run.trial, run.trial.config, run.progress.epoch
-    torch.manual_seed(draw(trial.seed, epoch))
-    batches = run.fitted.batches(config.train.batch_size, np.random.default_rng((trial.seed, epoch)))
-    run.model.train()
+    rng = np.random.default_rng((trial.seed, epoch))
+    torch.manual_seed(int(rng.integers(2**63)))
+    train_mode(run.model)
+    targets = torch.tensor(run.train.scores, dtype=torch.float32, device=trial.device)
+    batches = length_batches(run.train.lengths, config.train.batch_size, rng)
     total = 0.0
-    for index, batch in enumerate(batches, start=epoch * len(batches)):
-        for rows in parts(batch, config.train.batch_size // trial.accumulate):
-            loss = pair_loss(config.loss.kind, cosines(run.model, run.fitted, rows), run.fitted.scores[rows], config.loss.scale)
-            (loss * len(rows) / len(batch)).backward()
+    for step, batch in enumerate(batches, start=epoch * len(batches)):
+        for rows in in_parts(batch, max(1, config.train.batch_size // trial.accumulate)):
+            loss = pair_loss(config.loss.kind, cosines(run.model, run.train, rows), targets[rows], config.loss.scale)
+            (loss * (len(rows) / len(batch))).backward()  # type: ignore[no-untyped-call]
             total += loss.item() * len(rows)
-        step(run, index, config.train.epochs * len(batches))
-    return total / len(run.fitted.scores)
+        update(run, step, config.train.epochs * len(batches))
+    return total / len(targets)
 
 
-def step(run: Run, index: int, total: int) -> None:
-    """Update the weights by the gradients of step `index` (from 0) of `total`."""
+def in_parts(rows: Rows, size: int) -> list[Rows]:
+    """`rows` in pieces of at most `size`."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def update(run: Run, step: int, total: int) -> None:
+    """Change the weights by the gradients of step `step` (from 0) of `total`."""
     settings: TrainSettings = run.trial.config.train
     if settings.grad_clip:
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), settings.grad_clip)
-    factor = optim.lr_factor(index, total, settings.schedule, settings.warmup_ratio)
-    optim.set_lr(run.optimizer, settings.lr * factor)
+    optim.set_lr(run.optimizer, settings.lr * optim.lr_factor(step, total, settings.schedule, settings.warmup_ratio))
     run.optimizer.step()
     run.optimizer.zero_grad()
 
 
+def new_optimizer(config: Config, model: SentenceModel, growth: Growth) -> torch.optim.AdamW:
+    """AdamW over all that is trained; dendrites may learn faster."""
+    settings = config.train
+    return optim.adamw(model, settings.lr, settings.weight_decay, growth.added(), config.dendrites.lr_multiplier)
+
+
+def optimizer_after_growth(run: Run) -> torch.optim.AdamW:
+    """An optimizer that knows the new dendrites; the moments of all else are kept, unless it should start afresh."""
+    config: Config = run.trial.config
+    optimizer = new_optimizer(config, run.model, run.growth)
+    if config.dendrites.optimizer == "carry_over":
+        optim.carry_over(run.optimizer, optimizer, run.growth.newest())
+    return optimizer
+
+
 def epoch_scores(run: Run) -> dict[str, float]:
-    """Spearman of the present weights on select and on a sample of training pairs, the same one in every epoch."""
-    score = spearman(predict(run.model, run.select, PREDICTED), run.select.numbers)
-    if not run.watched.size:
-        ...
-    return {"epoch.spearman": score, "train.spearman": fitted, "train.gap": fitted - score}
+    """Spearman of the present weights on select, and on training pairs that are the same in every epoch."""
+    size, sample = max(1, PREDICTED // run.trial.accumulate), run.trial.config.train.gap_rows
+    select = spearman(predict(run.model, run.select, np.arange(len(run.select.scores)), size), run.select.scores)
+    if not sample:
+        return {"epoch.spearman": select}
+    rows = np.random.default_rng(run.trial.seed).permutation(len(run.train.scores))[:sample]
+    train = spearman(predict(run.model, run.train, rows, size), run.train.scores[rows])
+    return {"epoch.spearman": select, "train.spearman": train, "train.gap": train - select}
 
 
-def judge(run: Run, score: float) -> Action:
-    """Hand the epoch's score to the growth, which keeps the best weights; note what it keeps."""
-    growth, progress = run.growth, run.progress
-    before, dendrites, parameters = growth.best, growth.dendrites, growth.parameters()
-    action = growth.report(score)
-    if growth.best == before:
-        progress.waited += 1
-    else:
-        keep(progress, score, dendrites, parameters)
-    return action
+def report(run: Run, measured: dict[str, float]) -> Report:
+    """What the engine is told. The state is all that `begin` needs to go on, and `kept_model` to end."""
+    progress, encoder = run.progress, count(run.encoder.model)
+    whole = progress.kept.parameters + (encoder if run.model.encoder is None else 0)
+    metrics = measured | {
+        "select.spearman": progress.kept.score,
+        "dendrites": progress.kept.dendrites,
+        "epoch.dendrites": run.growth.dendrites,
+        "size.parameters": whole,
+        "size.adapter_parameters": whole - encoder,
+        "size.embedding_bytes": 4 * run.model.adapter.out_dim,
+        "time.train_seconds": progress.seconds,
+    }
+
+    def state() -> State:
+        return {"progress": progress.state(), "growth": run.growth.state(), "optimizer": optim.state(run.optimizer)}
+
+    return Report(progress.epoch, {name: float(value) for name, value in metrics.items()}, state)
 
 
-def keep(progress: Progress, score: float, dendrites: int, parameters: int) -> None:
-    """Note which weights are kept from now on."""
-    progress.score, progress.dendrites, progress.parameters, progress.waited = score, dendrites, parameters, 0
+def kept_model(trial: Trial, state: State, encoder: Encoder) -> SentenceModel:
+    """The model whose weights are kept, in plain torch."""
+    _, growth = build(trial, encoder)
+    growth.restore(state["growth"])
+    growth.rewind()
+    model = growth.plain()
+    assert isinstance(model, SentenceModel)
+    return model.eval()
+
+
+def evaluate(trial: Trial, state: State) -> Evaluation:
+    """The kept weights on the report split; how long the exported model takes for one sentence, tokenising included."""
+    torch.set_num_threads(trial.threads)
+    encoder = load_encoder(trial.config.encoder, trial.seed)
+    pairs = load_pairs(trial, encoder, "report")
+    model = kept_model(trial, state, encoder)
+    predictions = predict(model, pairs, np.arange(len(pairs.scores)), PREDICTED)
+    with TemporaryDirectory() as folder:
+        export_model(model, encoder, Path(folder, "model"))
+        embedder, texts = (
+            Embedder(Path(folder, "model"), trial.device),
+            cycle(read_pairs(trial.config.data, "select").first),
+        )
+    served = latency(lambda: embedder.encode([next(texts)]), warmup=5, repeats=50)
+    metrics = {
+        "report.spearman": spearman(predictions, pairs.scores),
+        "report.pearson": pearson(predictions, pairs.scores),
+        "latency.p50_ms": served.p50_ms,
+        "latency.p95_ms": served.p95_ms,
+    }
+    return Evaluation(metrics, predictions, pairs.scores, "spearman")
+
+
+def export(trial: Trial, state: State, folder: Path) -> dict[str, Any]:
+    """Write encoder and adapter; what the registry says of them."""
+    encoder = load_encoder(trial.config.encoder, trial.seed)
+    return export_model(kept_model(trial, state, encoder), encoder, folder)
+
+
+def inspect(config: Config) -> DataFacts:
+    """Facts about the data. Raises UserError with everything that would keep a trial from starting."""
+    problems = [*check_encoder(config.encoder), *check(config.dendrites)]
+    try:
+        facts = data_facts(config.data)
+    except UserError as error:
+        problems += error.problems
+    if problems:
+        raise UserError(problems)
+    new_adapter(config.adapter, load_encoder(config.encoder, seed=0).hidden, facts.rows["train"])
+    return facts

@@ -1,31 +1,34 @@
 """The commands. Each reads or makes a sweep folder and says what it did; mistakes of the user end with exit code 2."""
 
-import contextlib
 import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from raysweep.interrupt import InterruptedSweep, interruptible
+from raysweep.interrupt import interruptible
 from raysweep.problems import UserError
 from raysweep.recipe import find, names, summary
+
+if TYPE_CHECKING:
+    from raysweep.report import Progress
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 out, complaints = Console(highlight=False), Console(stderr=True, highlight=False)
 
 SweepFilePath = Annotated[Path, typer.Argument(metavar="FILE", help="the sweep file (YAML)")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="the sweep's folder")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="replace one setting of the file")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="replace one setting of the file")
+]
 Inline = Annotated[bool, typer.Option("--inline", help="train in this process, one trial at a time, without Ray")]
 
 
@@ -42,15 +45,16 @@ def check(file: SweepFilePath, overrides: Overrides = None) -> None:
 def run(
     file: SweepFilePath,
     overrides: Overrides = None,
-    folder: Annotated[Path | None, typer.Option("--dir", help="the sweep's folder; sweeps/NAME-TIME, if not given")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="the sweep's folder; sweeps/NAME-TIME, if not given")
+    ] = None,
     inline: Inline = False,
 ) -> None:
     """Run a sweep from its file to its report."""
     from raysweep.run import begin
 
-    place = folder or Path("sweeps") / f"{file.stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    made = begin(file, overrides or [], place, shlex.join(["raysweep", *sys.argv[1:]]))
-    out.print(f"Sweep folder: {escape(str(place))}")
+    made = begin(file, overrides or [], folder, shlex.join(["raysweep", *sys.argv[1:]]))
+    out.print(f"Sweep folder: {escape(str(made.path))}", soft_wrap=True)
     _proceed(made.path, inline, again=False)
 
 
@@ -67,7 +71,8 @@ def status(folder: Folder) -> None:
 
     found = sweep_folder.find(folder)
     view = report.SweepView.from_records(_records(found.journal), running=found.locked)
-    out.print(report.status(view, track.unshipped(found.path)))
+    unshipped = sum(sink.unshipped for sink in track.status(found.path).sinks)
+    out.print(report.status(view, unshipped))
 
 
 @app.command()
@@ -92,10 +97,16 @@ def report(folder: Folder) -> None:
 @app.command()
 def sync(folder: Folder) -> None:
     """Send everything to the trackers that they have not yet received, and register the model if that is missing."""
+    from raysweep import sweep_folder
     from raysweep.run import catch_up
 
-    missing = catch_up(folder, lambda line: out.print(escape(line)))
-    raise typer.Exit(1 if missing else 0)
+    found = sweep_folder.find(folder)
+    with found.lock():
+        backlog, reason = catch_up(found)
+    out.print(escape(str(backlog)))
+    if reason:
+        complaints.print(f"[red]model:[/red] {escape(reason)}", soft_wrap=True)
+    raise typer.Exit(0 if backlog.empty and reason is None else 1)
 
 
 @app.command()
@@ -129,12 +140,13 @@ def _proceed(folder: Path, inline: bool, *, again: bool) -> None:
     from raysweep.run import proceed
 
     found = sweep_folder.find(folder)
-    with found.lock(), _interruptible(found.path):
-        with Progress(out) as progress:
-            for record in _records(found.journal):
-                progress.on_record(record)
-            reason = proceed(found, _engine(inline), progress.on_record, again=again)
-        print_summary(out, SweepView.from_records(_records(found.journal)), found.report)
+    with found.lock(), Progress(out) as progress, interruptible(partial(_leave, found.path, progress)):
+        for record in _records(found.journal):
+            progress.on_record(record)
+        reason = proceed(found, _engine(inline), progress.on_record, again=again)
+    if reason:
+        complaints.print(f"[red]not complete:[/red] {escape(reason)}", soft_wrap=True)
+    print_summary(out, SweepView.from_records(_records(found.journal)), found.report)
     raise typer.Exit(1 if reason else 0)
 
 
@@ -146,19 +158,16 @@ def _engine(inline: bool) -> ModuleType:
     return engine
 
 
-@contextlib.contextmanager
-def _interruptible(folder: Path) -> Iterator[None]:
-    try:
-        with interruptible():
-            yield
-    except InterruptedSweep as interrupt:
-        if "ray" in sys.modules:
-            from raysweep.engine.cluster import leave
+def _leave(folder: Path, progress: "Progress", number: int) -> NoReturn:
+    """End within 3 seconds; what a sweep has started ends with it, and the shipper sends the rest and goes."""
+    progress.__exit__(None, None, None)
+    complaints.print(f"Interrupted. Go on with it: raysweep resume {escape(str(folder))}", soft_wrap=True)
+    if "ray" in sys.modules:
+        from raysweep.engine.cluster import leave
 
-            leave()
-        complaints.print(f"\nInterrupted. Go on with it: raysweep resume {escape(str(folder))}", soft_wrap=True)
-        sys.stdout.flush()
-        os._exit(128 + interrupt.number)  # Ray's exit handlers would wait; the journal is already whole
+        leave()
+    sys.stdout.flush()
+    os._exit(128 + number)  # Ray's exit handlers would wait
 
 
 def main() -> None:

@@ -1,29 +1,38 @@
-"""Ctrl-C and SIGTERM: the main thread is interrupted once, wherever it stands; the journal is whole at every moment."""
+"""Ctrl-C and SIGTERM: the process leaves at once, for the journal is whole at every moment.
+
+Nothing is raised: an exception out of a signal handler breaks Ray's compiled wait, and a sweep has nothing to unwind.
+"""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
-
-class InterruptedSweep(BaseException):  # noqa: N818 - not an error: like KeyboardInterrupt, nothing may swallow it
-    """The user or the machine asked the sweep to end now."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(signal.Signals(number).name)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into InterruptedSweep; later ones are ignored, for the end is under way."""
+def interruptible(leave: Callable[[int], NoReturn]) -> Iterator[None]:
+    """At the first SIGINT or SIGTERM call `leave` with its number; later ones are ignored."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
-        raise InterruptedSweep(number)
+        leave(number)
 
-    before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
+    before = {each: signal.signal(each, interrupt) for each in SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
+def keeping_handlers() -> Iterator[None]:
+    """Put the handlers back that a library replaces while this block runs (`ray.init` takes SIGTERM for itself)."""
+    before = {each: signal.getsignal(each) for each in SIGNALS}
     try:
         yield
     finally:

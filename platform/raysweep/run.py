@@ -1,22 +1,24 @@
 """A sweep from its file to its report: the main path. Each stage reads the journal, so each can be taken up again."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from raysweep import registry, sweep_folder, track
+from raysweep import sweep_folder, track
 from raysweep.journal import Journal, Record, records
 from raysweep.measure import commit, machine
+from raysweep.problems import UserError
 from raysweep.proof import prove
-from raysweep.recipe import configure
+from raysweep.recipe import configure, find
 from raysweep.report import write_report
 from raysweep.spec import VERSION, SweepSpec
 from raysweep.sweep import Sweep
 from raysweep.sweep_file import SweepFile, load_sweep, sweep_from_record
 from raysweep.sweep_folder import SweepFolder
 
-SECONDS_TO_DRAIN = 60.0  # how long the end of a sweep waits for its trackers
+SECONDS_TO_SHIP = 60.0  # how long the end of a sweep waits for its trackers; what is left then, `sync` ships
 
 Listen = Callable[[Record], None]
 
@@ -28,9 +30,10 @@ class Engine(Protocol):
         """Run the sweep's trials to the end, or until it halts."""
 
 
-def begin(file: Path, overrides: Sequence[str], place: Path, command: str) -> SweepFolder:
+def begin(file: Path, overrides: Sequence[str], place: Path | None, command: str) -> SweepFolder:
     """Check everything, then make the sweep's folder with the journal's first record. Raises UserError."""
     loaded = load_sweep(file, overrides)
+    place = place or Path("sweeps") / f"{loaded.spec.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = sweep_folder.create(place, loaded.text)
     journal = Journal(folder.journal)
     journal.append("sweep", **_head(loaded), machine=machine(), commit=commit(Path.cwd()), command=command)
@@ -51,31 +54,63 @@ def proceed(folder: SweepFolder, engine: Engine, listen: Listen, *, again: bool)
         listen(journal.append("ended", reason=reason or "all trials are done", complete=reason is None))
         write_report(folder.path)
     journal.close()
-    track.drain(folder.path, SECONDS_TO_DRAIN)
+    track.drain(folder.path, SECONDS_TO_SHIP)
     return reason
 
 
+def catch_up(folder: SweepFolder) -> tuple[track.Backlog, str | None]:
+    """Ship what the trackers lack and register the model if that is missing; what is missing even then, and why."""
+    spec, journal = SweepSpec.model_validate(folder.head()["spec"]), Journal(folder.journal)
+    backlog = track.sync(folder.path)
+    reason = _register(folder, spec, journal, lambda record: None) if backlog.empty else "MLflow is behind"
+    if reason is None and _ended_short(folder):
+        journal.append("ended", reason="all trials are done", complete=True)
+        write_report(folder.path)
+        backlog = track.sync(folder.path)
+    journal.close()
+    return backlog, reason
+
+
+def _ended_short(folder: SweepFolder) -> bool:
+    """Whether the sweep came to its end, but something was missing there."""
+    ends = [record for record in records(folder.journal) if record["kind"] in ("ended", "registered")]
+    return any(not end["complete"] for end in ends if end["kind"] == "ended") and ends[-1]["kind"] == "registered"
+
+
 def _head(loaded: SweepFile) -> dict[str, Any]:
-    spec = loaded.spec
     facts = loaded.recipe.inspect(configure(loaded.recipe, loaded.first_config()))
-    return {
-        "version": VERSION,
-        "name": spec.name,
-        "recipe": spec.recipe,
-        "spec": spec.model_dump(by_alias=True),
-        "data": asdict(facts),
-    }
+    spec = loaded.spec
+    resolved = spec.model_dump(by_alias=True)
+    return {"version": VERSION, "name": spec.name, "recipe": spec.recipe, "spec": resolved, "data": asdict(facts)}
 
 
 def _conclude(folder: SweepFolder, spec: SweepSpec, journal: Journal, listen: Listen) -> str | None:
-    """The proof, then the registered model; what stood in the way, or None."""
-    found = records(folder.journal)
-    done = {record["kind"] for record in found}
+    """The proof, then the registered model; what stood in the way of the proof, or None."""
     if spec.confirm.top == 0:
         return None
-    if "confirmed" not in done:
+    found = records(folder.journal)
+    if not any(record["kind"] == "confirmed" for record in found):
         confirmed = prove(found, spec, folder.path)
         if confirmed is None:
-            return "no trial could be confirmed; see the failures in the report"
+            return "no finalist could be trained to the end, so there is nothing to confirm"
         listen(journal.append("confirmed", **confirmed))
+    _wait_for_trackers(folder.path)
+    return _register(folder, spec, journal, listen)
+
+
+def _wait_for_trackers(folder: Path) -> None:
+    """Let the shipper make the trials' runs, so that the model's metrics land on one that is there."""
+    deadline = time.monotonic() + SECONDS_TO_SHIP
+    while not track.status(folder).empty and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _register(folder: SweepFolder, spec: SweepSpec, journal: Journal, listen: Listen) -> str | None:
+    """Register the champion; why that could not be done, or None."""
+    from raysweep.registry import register  # MLflow takes over a second to import; only the end of a sweep needs it
+
+    try:
+        register(folder.path, find(spec.recipe).LOADER, lambda kind, **fields: listen(journal.append(kind, **fields)))
+    except UserError as error:
+        return f"{error}; once that is mended: raysweep sync {folder.path}"
     return None

@@ -1,8 +1,9 @@
 """`Search`: what to try next, from one Optuna study in memory.
 
 A suggestion depends on the seed, the number and what was recalled, observed and told before; never on how often this
-process asked. Each draw has a sampler of its own for that, and a trial enters the study only by `recall`, which knows
-no more of it than the journal does. So a sweep that is taken up again goes on as if it had never been interrupted.
+process asked. For that, each draw has a sampler of its own and is made on a copy of the study; a trial enters the study
+only by `recall`, which knows no more of it than the journal does. So a sweep that is taken up again goes on as if it
+had never been interrupted.
 """
 
 import contextlib
@@ -23,6 +24,8 @@ from raysweep.space import Space
 from raysweep.spec import Objective, SearcherSpec
 
 ATTEMPTS = 1000  # draws before a space counts as empty
+LEARNED = 50  # of these, how many are TPE's
+CANDIDATES = 24  # of a TPE draw, as in Optuna and in Bergstra et al. 2011
 Params = dict[str, Any]
 Outcome = Literal["complete", "stopped", "failed", "infeasible"]
 
@@ -69,7 +72,7 @@ class Search:
         assert number not in self._trials, number
         point, cell = divmod(number, self._space.grid_size) if self._grid is None else (number, self._grid[number][1])
         self._points.setdefault(point, params)
-        trial, _ = self._new_trial(params, cell)
+        trial, _ = self._new_trial(self._study, params, cell)
         if new := trial.params.keys() - params.keys():
             raise UserError(
                 f"the space has changed since trial {number} was suggested: {', '.join(sorted(new))} is new"
@@ -98,40 +101,57 @@ class Search:
 
     def _draw(self, point: int) -> Params:
         """New parameters that break no constraint in any grid cell."""
-        broken = None
+        drafts, broken = self._copy(), None
         for attempt in range(ATTEMPTS):
-            self._study.sampler = self._sampler(point, attempt)
-            params, broken = self._attempt()
+            drafts.sampler = self._sampler(point, attempt)
+            params, broken = self._attempt(drafts)
             if broken is None:
                 return params
         raise UserError(f"none of {ATTEMPTS} draws fulfils the constraints; the last one broke: {broken}")
 
-    def _attempt(self) -> tuple[Params, str | None]:
+    def _copy(self) -> optuna.Study:
+        with _quiet():
+            study = optuna.create_study(directions=self._study.directions)
+        study.add_trials(self._study.get_trials(deepcopy=False))
+        return study
+
+    def _attempt(self, drafts: optuna.Study) -> tuple[Params, str | None]:
         """Sampled parameters for all grid cells, and the first constraint that they break."""
         params: Params = {}
         for cell in range(self._space.grid_size):
-            draft, config = self._new_trial(params, cell)
+            draft, config = self._new_trial(drafts, params, cell)
             params |= draft.params
-            # A draft is told as failed, which no sampler looks at: while it ran, TPE has noted on it also the
-            # parameters of branches not taken, and would count them; a trial recalled from a journal has no such note.
-            self._study.tell(draft, state=TrialState.FAIL)
             if broken := self._space.violated(config):
+                drafts.tell(draft, state=TrialState.FAIL)
                 return params, broken
         return params, None
 
-    def _new_trial(self, params: Params, cell: int) -> tuple[optuna.Trial, dict[str, Any]]:
-        """A trial of the study with these parameters fixed and those that are missing sampled, and its configuration."""
-        self._study.enqueue_trial(params)
-        trial = self._study.ask()
+    def _new_trial(self, study: optuna.Study, params: Params, cell: int) -> tuple[optuna.Trial, dict[str, Any]]:
+        """A trial with these parameters fixed and those that are missing sampled, and its configuration."""
+        study.enqueue_trial(params)
+        trial = study.ask()
         return trial, self._space.suggest(trial, cell)
 
     def _sampler(self, point: int, attempt: int) -> BaseSampler:
+        """A new sampler. TPE draws candidates like the good trials, and takes the one least like the others.
+
+        That leads it where no trial has been, and there may be none because a constraint forbids it: so after each
+        draw that breaks one it has half as many candidates to take from, and in the end it is left to chance.
+        """
         seed = int(np.random.SeedSequence((self._seed, point, attempt)).generate_state(1)[0])
-        if self._searcher.type == "random":
+        seen = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        if self._searcher.type == "random" or len(seen) < self._searcher.startup_trials or attempt >= LEARNED:
             return RandomSampler(seed=seed)
+        candidates = max(1, CANDIDATES >> attempt)
         with _quiet():
-            startup = self._searcher.startup_trials
-            return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True)
+            return TPESampler(
+                seed=seed,
+                n_startup_trials=0,
+                n_ei_candidates=candidates,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+            )
 
     def _whole_grid(self) -> list[tuple[Params, int]]:
         """Parameters and cell of each trial."""

@@ -1,8 +1,11 @@
-"""`SweepSpec`: one sweep file, read strictly. Every setting has its default, bounds and one sentence here, and only here."""
+"""`SweepSpec`: one sweep file, read strictly. Every setting has its default, bounds and one sentence only here."""
 
+import re
+from collections import Counter
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 VERSION = "sweep/v1"
 
@@ -11,6 +14,11 @@ class Block(BaseModel):
     """A block of the sweep file: strict types, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def conflict(message: str, *keys: Any) -> PydanticCustomError:
+    """An error between settings; `keys` lead from where it is raised to the setting at fault."""
+    return PydanticCustomError("conflict", "{message}", {"message": message, "at": list(keys)})
 
 
 class Objective(Block):
@@ -43,6 +51,12 @@ class SchedulerSpec(Block):
         1, ge=1, description="bracket b starts at rung b; trials are spread over brackets by the seed"
     )
 
+    @model_validator(mode="after")
+    def _rungs_in_order(self) -> "SchedulerSpec":
+        if self.min > self.max:
+            raise conflict(f"min, the first rung, is at most max, found min {self.min} and max {self.max}", "min")
+        return self
+
 
 class BudgetSpec(Block):
     """When the search ends."""
@@ -67,6 +81,13 @@ class ConfirmSpec(Block):
         [101, 102, 103], min_length=1, description="training seeds, the same for every finalist and reference"
     )
     alpha: float = Field(0.05, gt=0, lt=1, description="level of the intervals and tests, Holm-corrected")
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        if repeated := _repeated(seeds):
+            raise conflict(f"seeds differ from each other, found {repeated[0][1]} twice", repeated[0][0])
+        return seeds
 
 
 class FailureSpec(Block):
@@ -141,7 +162,53 @@ class SweepSpec(Block):
     tracking: TrackingSpec = TrackingSpec()
     registry: RegistrySpec = RegistrySpec()
 
+    @field_validator("objectives")
+    @classmethod
+    def _objectives_differ(cls, objectives: list[Objective]) -> list[Objective]:
+        if repeated := _repeated([objective.metric for objective in objectives]):
+            index, metric = repeated[0]
+            raise conflict(f"each metric is one objective, found {metric} twice", index, "metric")
+        if len(primary := [index for index, objective in enumerate(objectives) if objective.primary]) > 1:
+            raise conflict("one objective is primary, found several", primary[1], "primary")
+        return objectives
+
+    @field_validator("references")
+    @classmethod
+    def _names_free(cls, references: dict[str, Any]) -> dict[str, Any]:
+        if taken := [name for name in references if re.fullmatch(r"finalist-\d+", name)]:
+            raise conflict(f"a reference cannot be named '{taken[0]}', as finalists are", taken[0])
+        return references
+
+    @field_serializer("space")
+    def _portable_space(self, space: dict[str, Any]) -> Any:
+        return portable(space)
+
     @property
     def primary(self) -> Objective:
         """The objective that early stopping and the ranking go by."""
         return next((objective for objective in self.objectives if objective.primary), self.objectives[0])
+
+
+def portable(value: Any) -> Any:
+    """A space that survives JSON, whose keys are text: a choice between branches of other names becomes pairs."""
+    if isinstance(value, list):
+        return [portable(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    plain = {key: portable(item) for key, item in value.items()}
+    branches = plain.get("choice")
+    if isinstance(branches, dict) and not all(isinstance(name, str) for name in branches):
+        plain = {"branches": [list(item) for item in branches.items()], **plain}
+        del plain["choice"]
+    return plain
+
+
+def _repeated(items: list[Any]) -> list[tuple[int, Any]]:
+    """Every item that stood before, with its position."""
+    counts: Counter[Any] = Counter()
+    repeated = []
+    for index, item in enumerate(items):
+        if counts[item]:
+            repeated.append((index, item))
+        counts[item] += 1
+    return repeated

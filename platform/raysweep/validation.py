@@ -81,3 +81,14 @@ def group_model(annotation: Any) -> type[BaseModel] | None:
         return None
     parts = [part for part in get_args(annotation) if part is not type(None)]
     return group_model(parts[0]) if len(parts) == 1 else None
+
+
+def model_at(model: type[BaseModel], keys: Sequence[Any]) -> type[BaseModel] | None:
+    """The model below `model` that the keys lead to; list positions are passed over."""
+    found: type[BaseModel] | None = model
+    for key in keys:
+        if found is None or isinstance(key, int):
+            continue
+        annotation = {field.alias or name: field.annotation for name, field in found.model_fields.items()}.get(key)
+        found = group_model(get_args(annotation)[0] if get_origin(annotation) is list else annotation)
+    return found

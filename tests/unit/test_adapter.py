@@ -31,7 +31,8 @@ def size(module: nn.Module) -> int:
 
 
 @pytest.mark.parametrize(
-    ("compression", "width", "parameters"), [(1.0, 384, 147_840), (0.5, 192, 73_920), (0.25, 96, 36_960), (0.10, 38, 14_630)]
+    ("compression", "width", "parameters"),
+    [(1.0, 384, 147_840), (0.5, 192, 73_920), (0.25, 96, 36_960), (0.10, 38, 14_630)],
 )
 def test_compression_of_384_gives_the_published_sizes(compression: float, width: int, parameters: int) -> None:
     assert output_width(384, compression, None) == width

@@ -341,10 +341,12 @@ def test_rewind_ends_at_the_best_and_so_does_its_state(backend, epoch, best, den
     training.growth.rewind()
     assert torch.equal(training.outputs(), outputs)
     for state in (held, training.state()):
-        again = Training(backend, tmp_path / "again", seed=99).restore(state)
+        again = Training(backend, tmp_path / "again", seed=99)
+        again.growth.restore(state["growth"])
         again.growth.rewind()
         assert torch.equal(again.outputs(), outputs)
         assert again.growth.dendrites == training.growth.dendrites == dendrites
+        assert again.growth.best == training.growth.best == SCORES[best - 1]
     again.growth.restore(training.growth.state())
     assert torch.equal(again.outputs(), outputs)
 
@@ -375,6 +377,20 @@ def test_new_dendrites_depend_on_the_seed_and_not_on_global_draws(backend, tmp_p
         drawn.append([named[name].detach() for name in sorted(growth.newest()) if name.endswith("weight")])
     assert all(map(torch.equal, drawn[0], drawn[1]))
     assert not any(map(torch.equal, drawn[0], drawn[2]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_second_try_draws_other_weights(backend, tmp_path):
+    training, tries = Training(backend, tmp_path), []
+    for epoch in (9, 13):
+        training.run(epoch)
+        named = dict(training.model.named_parameters())
+        tries.append({name: named[name].detach().clone() for name in training.growth.newest()})
+    first, second = tries
+    assert first.keys() == second.keys()
+    drawn = [name for name in first if first[name].abs().min() > 0]
+    assert len(drawn) == 2
+    assert not any(torch.equal(first[name], second[name]) for name in drawn)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -111,6 +111,16 @@ def test_state_is_a_copy_by_name_and_holds_only_arrays():
             np.testing.assert_array_equal(value, kept[name][key])
 
 
+def test_restore_forgets_what_was_there():
+    model = Net()
+    optimizer = optim.adamw(model, lr=0.05)
+    train(model, optimizer, 2)
+    stored = {name: entry for name, entry in optim.state(optimizer).items() if name != "head.bias"}
+    train(model, optimizer, 1)
+    optim.restore(optimizer, stored)
+    assert optim.state(optimizer).keys() == stored.keys()
+
+
 def test_restore_refuses_names_it_does_not_know():
     optimizer = optim.adamw(Net(), lr=0.05)
     with pytest.raises(AssertionError, match=r"tail\.weight"):

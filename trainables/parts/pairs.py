@@ -1,79 +1,85 @@
-"""Sentence pairs as a model takes them: token ids, or the cached embeddings of an encoder that rests.
+"""Sentence pairs as a model takes them: token ids, or the stored embeddings of an encoder that rests.
 
-Shapes: B pairs of a batch, T tokens, H the encoder's width, d the embedding's width, N all pairs.
+Shapes: B pairs in a batch, T tokens, H the encoder's width, N pairs of a split.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
+from raysweep.trial import Trial
 from torch import Tensor, nn
 
-from trainables.parts.batches import Tokenised, length_batches, pair_batch
-from trainables.parts.pooling import mean_pool
+from trainables.parts.batches import Rows, Tokenised, length_batches, pair_batch, pair_lengths, tokenise
+from trainables.parts.data import Split, read_pairs
+from trainables.parts.embeddings import frozen_embeddings
+from trainables.parts.encoders import Encoder
 
-Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 class PairInputs(Protocol):
-    """The pairs of one split with their scores [N] in 0..1."""
+    """The pairs of one split: scores [N] in 0..1, and what each pair costs in a padded batch [N]."""
 
-    scores: Tensor
+    @property
+    def scores(self) -> Floats: ...
 
-    def batches(self, size: int, rng: np.random.Generator) -> list[Rows]:
-        """Every row once, in batches of at most `size`."""
+    @property
+    def lengths(self) -> Rows: ...
 
     def inputs(self, rows: Rows) -> tuple[Tensor, ...]:
-        """What the model takes: the first sentences of these rows, then the second ones, in one tensor of 2B."""
+        """What the model takes, in one batch of 2B: the first sentences of these rows, then the second ones."""
 
 
+@dataclass(frozen=True, slots=True)
 class TokenPairs:
-    """Token ids [2B, T] and mask [2B, T]; batches hold pairs of similar length."""
+    """Inputs are token ids and mask, each [2B, T]."""
 
-    def __init__(self, first: Tokenised, second: Tokenised, scores: npt.NDArray[np.float64], device: str) -> None:
-        self._first, self._second, self._device = first, second, device
-        self._lengths = np.maximum(first.lengths, second.lengths)
-        self.scores = torch.tensor(scores, dtype=torch.float32, device=device)
+    first: Tokenised
+    second: Tokenised
+    scores: Floats
+    device: str
 
-    def batches(self, size: int, rng: np.random.Generator) -> list[Rows]:
-        return length_batches(self._lengths, size, rng)
+    @property
+    def lengths(self) -> Rows:
+        return pair_lengths(self.first, self.second)
 
     def inputs(self, rows: Rows) -> tuple[Tensor, ...]:
-        ids, mask = pair_batch(self._first, self._second, rows)
-        return ids.to(self._device), mask.to(self._device)
+        ids, mask = pair_batch(self.first, self.second, rows)
+        return ids.to(self.device), mask.to(self.device)
 
 
+@dataclass(frozen=True, slots=True)
 class EmbeddedPairs:
-    """Mean-pooled embeddings [2B, H], made once: an encoder at rest gives the same ones in every epoch."""
+    """Inputs are mean-pooled embeddings [2B, H], made once: an encoder at rest gives the same in every epoch."""
 
-    def __init__(self, first: Tensor, second: Tensor, scores: npt.NDArray[np.float64], device: str) -> None:
-        self._both = torch.stack([first, second]).to(device)
-        self.scores = torch.tensor(scores, dtype=torch.float32, device=device)
+    both: Tensor  # [2, N, H], on the model's device
+    scores: Floats
 
-    def batches(self, size: int, rng: np.random.Generator) -> list[Rows]:
-        order = rng.permutation(len(self.scores))
-        return [order[start : start + size] for start in range(0, len(order), size)]
+    @property
+    def lengths(self) -> Rows:
+        return np.zeros(len(self.scores), np.int64)
 
     def inputs(self, rows: Rows) -> tuple[Tensor, ...]:
-        return (self._both[:, torch.from_numpy(rows)].flatten(0, 1),)
+        return (self.both[:, torch.from_numpy(rows)].flatten(0, 1),)
 
 
-class SentenceModel(nn.Module):
-    """Encoder, mean pooling, adapter. Without an encoder it takes what pooling would have given."""
+def load_pairs(trial: Trial, encoder: Encoder, split: Split) -> PairInputs:
+    """The pairs of a split for this trial; `encoder` must not have been trained yet."""
+    pairs, resting = read_pairs(trial.config.data, split), trial.config.encoder.freeze == "all"
+    if resting:
+        sides = [vectors(trial, encoder, texts) for texts in (pairs.first, pairs.second)]
+        return EmbeddedPairs(torch.stack(sides).to(trial.device), pairs.scores)
+    first, second = (tokenise(encoder.tokenizer, texts, encoder.max_length) for texts in (pairs.first, pairs.second))
+    return TokenPairs(first, second, pairs.scores, trial.device)
 
-    def __init__(self, encoder: nn.Module | None, adapter: nn.Module) -> None:
-        super().__init__()
-        self.encoder, self.adapter = encoder, adapter
 
-    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Token ids [B, T] with mask [B, T], or embeddings [B, H], to [B, d]."""
-        if self.encoder is not None:
-            assert mask is not None
-            inputs = mean_pool(self.encoder(input_ids=inputs, attention_mask=mask).last_hidden_state, mask)
-        embeddings: Tensor = self.adapter(inputs)
-        return embeddings
+def vectors(trial: Trial, encoder: Encoder, texts: list[str]) -> Tensor:
+    """The encoder's own embeddings [N, H], made once for all trials of a sweep."""
+    return torch.from_numpy(np.array(frozen_embeddings(encoder, texts, trial.shared, trial.device)))
 
 
 def cosines(model: nn.Module, pairs: PairInputs, rows: Rows) -> Tensor:
@@ -82,11 +88,11 @@ def cosines(model: nn.Module, pairs: PairInputs, rows: Rows) -> Tensor:
     return F.cosine_similarity(first, second)
 
 
-@torch.no_grad()
-def predict(model: nn.Module, pairs: PairInputs, size: int) -> npt.NDArray[np.float64]:
-    """The cosine of every pair, shape (N,), without dropout."""
+@torch.inference_mode()
+def predict(model: nn.Module, pairs: PairInputs, rows: Rows, size: int) -> Floats:
+    """The cosines of these pairs in their order, at most `size` at a time; leaves the model in eval mode."""
     model.eval()
-    found = np.empty(len(pairs.scores))
-    for rows in pairs.batches(size, np.random.default_rng(0)):  # any order gives the same cosines
-        found[rows] = cosines(model, pairs, rows).double().cpu().numpy()
+    found = np.empty(len(rows))
+    for places in length_batches(pairs.lengths[rows], size, np.random.default_rng(0)):
+        found[places] = cosines(model, pairs, rows[places]).double().cpu().numpy()
     return found

@@ -1,9 +1,15 @@
 """From token states to one vector a sentence."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+
+from trainables.parts.batches import Tokenised, length_batches
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -17,6 +23,24 @@ def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
 
 
 def embed(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
-    """Sentence vectors (B, H) of token ids (B, T) by an encoder of transformers, mean-pooled."""
+    """Mean-pooled sentence vectors (B, H) of token ids (B, T) and mask (B, T), by an encoder of transformers."""
     output: Any = model(input_ids=ids, attention_mask=mask)
     return mean_pool(output.last_hidden_state, mask)
+
+
+def embed_all(model: nn.Module, tokens: Tokenised, size: int = 64, device: str = "cpu") -> npt.NDArray[np.float32]:
+    """Mean-pooled vectors (N, H) of all texts, without dropout; the model is left in eval mode on `device`."""
+    return in_batches(partial(embed, model.to(device).eval()), tokens, size, device)
+
+
+@torch.inference_mode()
+def in_batches(
+    vectors: Callable[[Tensor, Tensor], Tensor], tokens: Tokenised, size: int, device: str
+) -> npt.NDArray[np.float32]:
+    """`vectors(ids, mask)` (B, d) of all texts, (N, d), without gradient, `size` texts of similar length at a time."""
+    batches = length_batches(tokens.lengths, size, np.random.default_rng(0))  # any order gives the same vectors
+    assert batches, "no texts"
+    found = torch.cat([vectors(*(part.to(device) for part in tokens.batch(rows))).float().cpu() for rows in batches])
+    ordered = torch.empty_like(found)
+    ordered[torch.from_numpy(np.concatenate(batches))] = found
+    return ordered.numpy()

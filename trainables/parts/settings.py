@@ -30,7 +30,9 @@ class AdapterSettings(Settings):
         if self.compression is not None and self.out_dim is not None:
             raise ValueError("compression and out_dim both set the embedding's width; give one of them")
         if self.residual and (self.compression or 1.0) < 1.0:
-            raise ValueError(f"residual needs the encoder's width, but compression is {self.compression}; set it to 1.0")
+            raise ValueError(
+                f"residual needs the encoder's width, but compression is {self.compression}; set it to 1.0"
+            )
         return self
 
 

@@ -5,6 +5,7 @@ synonyms; how alike two sentences are is how many concepts they share. As two se
 same word, and share idle words by chance, comparing words tells little: an encoder has to learn the synonyms.
 """
 
+import re
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -15,10 +16,11 @@ Row = tuple[str, str, float]
 Split = Literal["train", "select", "report"]
 ROWS: dict[Split, int] = {"train": 2000, "select": 400, "report": 400}
 SEED = 20  # of the data set itself, which is the same on every machine
-KEPT = (0.0, 0.25, 0.5, 0.75, 1.0)  # share of the first sentence's concepts that the second one keeps, drawn for each pair
+KEPT = (0.0, 0.3, 0.5, 0.7, 0.9)  # share of the first sentence's concepts that the second one keeps, drawn for each pair
 RELATED = 0.3  # probability that a concept that is not kept becomes its relative (the other one on its line)
 RELATED_SCORE = 0.4  # what a relative counts, where the same concept counts 1
 SAME_WORD = 0.1  # probability that a shared concept is named by the same word
+LAYERS, WIDTH, LONGEST = 2, 64, 128  # of the embedded encoder
 
 # One line is a family of two concepts; each concept is its synonyms. Verbs are those whose participle equals the past tense.
 WHO = """
@@ -108,7 +110,8 @@ def _sentence(words: list[str], rng: np.random.Generator) -> str:
     while "{idle}" in shape:
         shape = shape.replace("{idle}", IDLE[rng.integers(len(IDLE))], 1)
     who, did, thing, where = words
-    return shape.format(who=who, did=did, thing=thing, where=where)
+    sentence = shape.format(who=who, did=did, thing=thing, where=where)
+    return re.sub(r"\ba (?=[aeiou])", "an ", sentence)
 
 
 @lru_cache(maxsize=1)
@@ -134,7 +137,7 @@ def vocabulary() -> list[str]:
     """Every word that the sentences use, each once, in a fixed order."""
     shapes = " ".join(SHAPES).replace("{", " {").split()
     words = [word for slot in SLOTS for concept in slot for word in concept]
-    return list(dict.fromkeys([*words, *IDLE, *(word for word in shapes if not word.startswith("{"))]))
+    return list(dict.fromkeys([*words, *IDLE, "an", *(word for word in shapes if not word.startswith("{"))]))
 
 
 @lru_cache(maxsize=1)
@@ -154,21 +157,21 @@ def tokenizer() -> Any:
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", known["[CLS]"]), ("[SEP]", known["[SEP]"])]
     )
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
-    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=128, **names)
+    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=LONGEST, **names)
 
 
 def encoder(seed: int) -> nn.Module:
-    """A BERT of 2 layers, 64 wide, with random weights that the seed decides; about 140,000 parameters."""
+    """A BERT with random weights that the seed decides; about 140,000 parameters."""
     import torch
     from transformers import BertConfig, BertModel
 
     config = BertConfig(
         vocab_size=len(tokenizer()),
-        hidden_size=64,
-        num_hidden_layers=2,
+        hidden_size=WIDTH,
+        num_hidden_layers=LAYERS,
         num_attention_heads=4,
-        intermediate_size=256,
-        max_position_embeddings=128,
+        intermediate_size=4 * WIDTH,
+        max_position_embeddings=LONGEST,
         initializer_range=0.05,
         attn_implementation="sdpa",
     )

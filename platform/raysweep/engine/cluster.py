@@ -4,9 +4,11 @@ import logging
 import os
 import threading
 import warnings
+from typing import Any
 
 import ray
 
+from raysweep.interrupt import keeping_handlers
 from raysweep.problems import UserError
 from raysweep.spec import ResourceSpec
 
@@ -29,17 +31,14 @@ def join() -> None:
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module="ray")
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-        return
-    ray.init(
-        address="local",  # "auto" would attach to any cluster that happens to run here
-        num_cpus=len(os.sched_getaffinity(0)),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-    )
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if address := os.environ.get("RAY_ADDRESS"):
+        settings["address"] = address
+    else:  # "auto" would attach to any cluster that happens to run here
+        cores = len(os.sched_getaffinity(0))
+        settings |= {"address": "local", "num_cpus": cores, "include_dashboard": False}
+    with keeping_handlers():
+        ray.init(**settings)
 
 
 def capacity(wanted: ResourceSpec) -> int:

@@ -68,7 +68,8 @@ class Runner:
         self.close()
         self.assignment = assignment
         assignment.folder.mkdir(parents=True, exist_ok=True)
-        self._accumulate, self._begun, self._last = 1, False, None
+        self._accumulate, self._begun = 1, False
+        self._last: Report | None = None
 
     def close(self) -> None:
         """Give the trial up; the recipe's `finally` runs."""

@@ -5,6 +5,7 @@ restore), so three thin adapters stand in their places and pass everything to on
 """
 
 import contextlib
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -128,6 +129,7 @@ def run(sweep: Sweep, folder: Path) -> None:
 
 def _tune(driver: Driver, storage: Path) -> None:
     resources = driver.sweep.spec.resources
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(driver.at_once)  # else processes start one after the other
     tune.run(
         WarmTrainable,
         name="trials",

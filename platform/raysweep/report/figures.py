@@ -99,11 +99,11 @@ def _add_rungs(figure: Figure, view: SweepView) -> None:
 
 def _best_so_far(view: SweepView) -> tuple[list[int], list[float]]:
     """Numbers of the complete trials with the best score up to each, drawn on to the last trial."""
-    better: Callable[[float, float], float] = max if view.maximize else min
+    better: Callable[[list[float]], float] = max if view.maximize else min
     best: dict[int, float] = {}
     for trial in view.search:
         if trial.state == "complete" and trial.score is not None:
-            best[trial.number] = better(trial.score, *list(best.values())[-1:])
+            best[trial.number] = better([trial.score, *list(best.values())[-1:]])
     if best:
         best[view.search[-1].number] = list(best.values())[-1]
     return list(best), list(best.values())
@@ -126,5 +126,5 @@ def _slice(view: SweepView, path: str) -> Figure | None:
     if numeric:
         scale_x(figure, list(values.values()))
     else:
-        figure.update_xaxes(type="category")
+        figure.update_xaxes(type="category", categoryorder="category ascending")
     return figure

@@ -3,7 +3,7 @@
 from raysweep.report.blocks import SECTIONS, badge, note
 from raysweep.report.markup import Markup, join, tag
 from raysweep.report.view import SweepView
-from raysweep.report.wording import duration, headline, interval, number, plural
+from raysweep.report.wording import duration, findings, headline, interval, number, sittings
 
 SYNTHETIC = (
     "The data was made up by a program. The scores show that the sweep works; they say nothing about how good a model "
@@ -17,11 +17,16 @@ def header(view: SweepView) -> Markup:
         return join((tag("h1", "A sweep that has not begun"), tag("p", headline(view), class_="headline")))
     eyebrow = tag("div", f"sweep report · recipe {view.spec.recipe}", badge(view.state), class_="eyebrow")
     about = note(view.spec.description) if view.spec.description else None
-    found = tag("p", headline(view), class_="headline")
+    found, *against = findings(view)
+    said = tag("div", tag("p", f"{found}{':' if against else '.'}"), _listed(against), class_="headline")
     links = [tag("a", title, href=f"#{name}") for name, title in SECTIONS.items()]
     return tag(
-        "header", eyebrow, tag("h1", view.spec.name), about, _synthetic(view), found, _tiles(view), tag("nav", *links)
+        "header", eyebrow, tag("h1", view.spec.name), about, _synthetic(view), said, _tiles(view), tag("nav", *links)
     )
+
+
+def _listed(sentences: list[str]) -> Markup | None:
+    return tag("ul", *(tag("li", sentence) for sentence in sentences)) if sentences else None
 
 
 def _synthetic(view: SweepView) -> Markup | None:
@@ -58,9 +63,10 @@ def _optimism(view: SweepView) -> Markup:
 
 
 def _time(view: SweepView) -> Markup:
-    taken = f"resumed {plural(view.resumed, 'time')}" if view.resumed else "in one go"
     return _tile(
-        "time", duration(view.elapsed), f"{duration(sum(t.seconds for t in view.trials.values()))} of training, {taken}"
+        "time",
+        duration(view.elapsed),
+        f"{duration(sum(t.seconds for t in view.trials.values()))} of training, {sittings(view)}",
     )
 
 

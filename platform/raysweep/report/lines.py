@@ -36,7 +36,7 @@ def _of_trial(view: SweepView, trial: TrialView, record: Record) -> str | None:
             return _started(view, trial)
         case "decided":
             rank = f"rank {record['rank']} of {record['of']}"
-            return f"{trial.id} step {record['step']}, rung {record['rung']}: {rank}, {record['action']}"
+            return f"{trial.id} at rung {record['rung']}: {rank}, {record['action']}"
         case "failed":
             after = "tried again" if record["again"] else "given up"
             cause, error = record["cause"], trial.failures[-1]["error"]
@@ -54,7 +54,7 @@ def _of_trial(view: SweepView, trial: TrialView, record: Record) -> str | None:
 
 def _started(view: SweepView, trial: TrialView) -> str:
     """In the search the settings say which trial it is; in the proof the arm and seed do."""
-    which = settings(trial.config, list(view.varying)) if trial.role == "search" else f"{trial.arm} seed {trial.seed}"
+    which = settings(trial, view) if trial.role == "search" else f"{trial.arm} seed {trial.seed}"
     again = f", attempt {trial.attempt} from step {trial.restored}" if trial.attempt > 1 else ""
     return f"{trial.id} started{again}: {which}"
 

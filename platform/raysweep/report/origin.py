@@ -8,7 +8,9 @@ from typing import Any
 from raysweep.report.blocks import facts, section
 from raysweep.report.markup import Child, Markup, tag
 from raysweep.report.view import SweepView
-from raysweep.report.wording import duration, number, plural, setting
+from raysweep.report.wording import duration, measurement, number, plural, setting, sittings
+
+UNITS = {"memory": "memory, GB"}
 
 
 def model(view: SweepView) -> Markup:
@@ -34,7 +36,7 @@ def provenance(view: SweepView, sweep_file: str | None) -> Markup:
         ("commit", commit),
     ]
     pairs += [("seeds", seeds), ("data", _data(view)), *_hashes(view)]
-    pairs += [(name, setting(value) if value is not None else "none") for name, value in view.machine.items()]
+    pairs += [(UNITS.get(name, name), setting(value)) for name, value in view.machine.items() if value is not None]
     again = tag("pre", command if isinstance(command, str) else shlex.join(command))
     return section("provenance", facts(pairs), tag("h3", "To run it again"), again, *_file(view, sweep_file))
 
@@ -62,20 +64,26 @@ def _folder(view: SweepView) -> list[Child]:
 
 def _card(view: SweepView) -> list[Child]:
     card = _champion(view).get("card") or {}
-    words = {name: value if isinstance(value, str) else json.dumps(value) for name, value in card.items()}
-    return [tag("h3", "What its recipe says of it"), facts(words.items())] if words else []
+    words = [(name, _said(name, value)) for name, value in card.items()]
+    return [tag("h3", "What its recipe says of it"), facts(words)] if words else []
+
+
+def _said(name: str, value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return measurement(name, value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _worked(view: SweepView) -> str:
-    return f"{duration(view.elapsed)}, resumed {plural(view.resumed, 'time')}" + (
-        f"; ended: {view.ended['reason']}" if view.ended else ""
-    )
+    return f"{duration(view.elapsed)}, {sittings(view)}" + (f"; ended: {view.ended['reason']}" if view.ended else "")
 
 
 def _data(view: SweepView) -> str:
-    rows = ", ".join(f"{name} {count:,} rows" for name, count in view.data.get("rows", {}).items())
-    made = "; synthetic" if view.synthetic else ""
-    return f"{view.data.get('name', 'not recorded')} from {view.data.get('source', 'nowhere recorded')}{made}; {rows}"
+    if not view.data:
+        return "not recorded"
+    rows = [f"{name} {plural(count, 'row')}" for name, count in view.data["rows"].items()]
+    made = ["SYNTHETIC"] if view.synthetic else []
+    return "; ".join([f"{view.data['name']} from {view.data['source']}", *made, *rows])
 
 
 def _hashes(view: SweepView) -> list[tuple[str, Child]]:

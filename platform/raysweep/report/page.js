@@ -3,13 +3,16 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 
 function draw() {
   const style = getComputedStyle(document.documentElement);
-  const ink = style.getPropertyValue("--ink").trim(), card = style.getPropertyValue("--card").trim();
-  const options = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+  const [ink, soft, card] = ["--ink", "--soft", "--card"].map(name => style.getPropertyValue(name).trim());
+  // Named one by one: the default set has a button that sends the data to a web service.
+  const options = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
   for (const node of document.querySelectorAll("[data-figure]")) {
     const figure = JSON.parse(document.getElementById(node.dataset.figure).textContent);
     figure.layout.font.color = ink;
     figure.layout.hoverlabel = { bgcolor: card, font: { color: ink }, align: "left" };
-    Plotly.react(node, figure.data, figure.layout, options);
+    figure.layout.modebar = { bgcolor: "transparent", color: soft, activecolor: ink };
+    const small = figure.layout.height < 300;
+    Plotly.react(node, figure.data, figure.layout, { ...options, displayModeBar: small ? false : "hover" });
   }
 }
 

@@ -64,4 +64,4 @@ def hover(trial: TrialView, view: SweepView) -> str:
 def scale_x(figure: Figure, values: Sequence[float]) -> None:
     """A logarithmic axis where values span magnitudes."""
     if min(values) > 0 and max(values) / min(values) >= LOG_FROM:
-        figure.update_xaxes(type="log", dtick=1)
+        figure.update_xaxes(type="log", dtick=1, exponentformat="e")

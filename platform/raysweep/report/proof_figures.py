@@ -5,7 +5,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from raysweep.evidence import ArmResult
+from raysweep.evidence import ArmResult, pareto_front
 from raysweep.report.plot import COLOURS, Figure, canvas, dots, scale_x
 from raysweep.report.trial_view import TrialView
 from raysweep.report.view import SweepView
@@ -30,33 +30,15 @@ def arms(view: SweepView) -> Figure | None:
     return figure
 
 
-def pareto(view: SweepView) -> Figure | None:
-    """Complete trials by the primary and one other objective, and those that no other beats in both."""
-    others = [objective for objective in view.spec.objectives if objective.metric != view.metric]
-    trials = _with(view, others[0].metric) if others else []
-    if not trials:
-        return None
-    other = others[0]
-    x = [trial.measured[other.metric] for trial in trials]
-    figure = canvas(other.metric, view.metric)
-    figure.add_trace(dots(view, trials, x, "complete"))
-    signs = (1 if other.goal == "maximize" else -1, 1 if view.maximize else -1)
-    front = sorted(_front([(at, trial.score or 0.0) for at, trial in zip(x, trials, strict=True)], signs))
-    look = {"color": COLOURS["best"], "size": 11, "symbol": "diamond"}
-    line = {"color": COLOURS["best"], "dash": "dot"}
-    style = {"mode": "lines+markers", "marker": look, "line": line, "name": "beaten by none", "hoverinfo": "skip"}
-    figure.add_trace(go.Scatter(x=[at for at, _ in front], y=[value for _, value in front], **style))
-    scale_x(figure, x)
-    return figure
-
-
 def tradeoffs(view: SweepView) -> list[tuple[str, Figure]]:
-    """Quality against each measured cost that differs between models, bytes and parameters first."""
+    """Quality against every other objective, and against measured costs that differ between models, sizes first."""
     names = {name for trial in view.trials.values() for name in trial.measured}
-    shown = {objective.metric for objective in view.spec.objectives}
-    ranked = sorted(set(costs(names)) - shown, key=lambda name: ("bytes" not in name, "param" not in name, name))
-    drawn = [(name, _tradeoff(view, name)) for name in ranked]
-    return [(name, figure) for name, figure in drawn if figure is not None][:MOST_COSTS]
+    others = [objective.metric for objective in view.spec.objectives if objective.metric != view.metric]
+    ranked = sorted(
+        set(costs(names)) - {*others, view.metric}, key=lambda name: ("bytes" not in name, "param" not in name, name)
+    )
+    drawn = [(name, _tradeoff(view, name)) for name in [*others, *ranked]]
+    return [(name, figure) for name, figure in drawn if figure is not None][: max(MOST_COSTS, len(others))]
 
 
 def _with(view: SweepView, metric: str) -> list[TrialView]:
@@ -67,18 +49,28 @@ def _with(view: SweepView, metric: str) -> list[TrialView]:
 def _tradeoff(view: SweepView, cost: str) -> Figure | None:
     trials = _with(view, cost)
     x = [trial.measured[cost] for trial in trials]
-    placed = [(arm, view.measured(arm, cost)) for arm in view.arms]
-    known = [(arm, at) for arm, at in placed if at is not None]
+    known = [(arm, at) for arm in view.arms if (at := view.measured(arm, cost)) is not None]
     if len({*x, *(at for _, at in known)}) < 2:
         return None
     figure = canvas(cost, view.metric)
     figure.add_trace(dots(view, trials, x, "complete"))
+    _add_front(figure, view, trials, cost)
     for arm, at in known:
         text = f"{html.escape(arm.arm)}: {number(arm.mean)} at {measurement(cost, at)}"
         words = {"name": f"{html.escape(arm.arm)}, report split", "hovertext": text, "hoverinfo": "text"}
         figure.add_trace(go.Scatter(x=[at], y=[arm.mean], error_y=_whiskers(arm), **words, **_diamond(arm)))
     scale_x(figure, x + [at for _, at in known])
     return figure
+
+
+def _add_front(figure: Figure, view: SweepView, trials: list[TrialView], cost: str) -> None:
+    """The trials that no other beats in both; what is no objective is to be small."""
+    points = [(trial.measured[cost], trial.score or 0.0) for trial in trials]
+    goals = {objective.metric: objective.goal for objective in view.spec.objectives}
+    front = sorted(points[index] for index in pareto_front(points, (goals.get(cost, "minimize"), goals[view.metric])))
+    line = {"color": COLOURS["complete"], "dash": "dot", "width": 1.5}
+    x, y = [at for at, _ in front], [score for _, score in front]
+    figure.add_trace(go.Scatter(x=x, y=y, mode="lines", line=line, name="beaten by none", hoverinfo="skip"))
 
 
 def _whiskers(arm: ArmResult) -> dict[str, Any]:

@@ -73,23 +73,30 @@ def _times(view: SweepView, now: float) -> Text:
 
 
 def _trials(view: SweepView, room: int, now: float) -> RenderableType:
-    """What runs, then what was over last, as far as there is room."""
+    """What runs, then what was over last, as far as there is room; only the settings are cut to the width."""
+    heads = ["trial", "step", view.metric, "state", "settings"]
+    rows = [_row(view, trial, now) for trial in _shown(view, room)]
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("trial", "step", view.metric, "state"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=4)
-    table.add_column("settings", no_wrap=True, overflow="ellipsis", ratio=1)
+    for head, *cells in zip(heads, *rows, strict=True):
+        least = max(len(head), *(cell.cell_len for cell in cells)) if head != "settings" and cells else None
+        table.add_column(Text(head), no_wrap=True, overflow="ellipsis", min_width=least)
+    for row in rows:
+        table.add_row(*row)
+    hidden = len(view.running) - len([trial for trial in _shown(view, room) if trial.state == "running"])
+    return Group(table, Text(f"{hidden} more running", style="dim")) if hidden else table
+
+
+def _shown(view: SweepView, room: int) -> list[TrialView]:
+    """One line is kept for telling how many more run."""
     running = view.running
-    over = [trial for trial in reversed(view.trials.values()) if trial.over][:RECENT]
-    shown = running[:room] if len(running) <= room else running[: room - 1]
-    for trial in [*shown, *over][:room] if len(shown) == len(running) else shown:
-        table.add_row(*_row(view, trial, now))
-    if len(shown) < len(running):
-        table.add_row("", "", "", f"{len(running) - len(shown)} more running", "")
-    return table
+    if len(running) > room:
+        return running[: room - 1]
+    over = [trial for trial in reversed(view.trials.values()) if trial.over]
+    return [*running, *over[:RECENT]][:room]
 
 
 def _row(view: SweepView, trial: TrialView, now: float) -> list[Text]:
-    which = settings(trial.config, list(view.varying)) if trial.role == "search" else f"{trial.arm}, seed {trial.seed}"
+    which = settings(trial, view) if trial.role == "search" else f"{trial.arm}, seed {trial.seed}"
     state = f"running {duration(max(0.0, now - trial.began))}" if trial.state == "running" else trial.state
     value = Text("" if trial.value is None else number(trial.value), style="bold" if trial is view.best else "")
     step = f"{trial.step}/{view.spec.scheduler.max}"

@@ -32,7 +32,7 @@ def search(view: SweepView) -> Markup:
     parts: list[Child] = [tag("h3", "Curves and rungs"), drawn, _rungs(view)]
     if (history := plot("history", figures.history(view))) is not None:
         parts += [tag("h3", "Values by trial"), history]
-    return section("search", *parts, *_settings(view), *_objectives(view), *_costs(view))
+    return section("search", *parts, *_settings(view), *_costs(view))
 
 
 def trials(view: SweepView) -> Markup | None:
@@ -58,8 +58,8 @@ def _unproven(view: SweepView) -> str:
 
 
 def _curves_note(view: SweepView) -> str:
-    shown, total = len(figures.shown_curves(view)), len(view.search)
-    left = f"{shown} of {total} trials are drawn. " if shown < total else ""
+    shown, reported = len(figures.shown_curves(view)), sum(bool(trial.curve) for trial in view.search)
+    left = f"{shown} of {reported} curves are drawn. " if shown < reported else ""
     return f"{left}Dotted lines are rungs; a cross is where a trial was stopped. Click on the legend to show or hide."
 
 
@@ -68,24 +68,16 @@ def _rungs(view: SweepView) -> Markup:
 
 
 def _settings(view: SweepView) -> list[Child]:
-    drawn = [
-        tag("div", tag("h3", path), plot(f"slice-{place}", figure))
-        for place, (path, figure) in enumerate(figures.slices(view))
-    ]
+    found = enumerate(figures.slices(view))
+    drawn = [tag("div", tag("h3", path), plot(f"slice-{place}", figure)) for place, (path, figure) in found]
     if not drawn:
         return []
-    text = (
-        "Filled dots are complete trials; hollow ones ended before their last step, so their values are of fewer steps."
-    )
+    text = "Filled dots are complete trials; hollow ones are not, so their values are of fewer steps."
     return [tag("h3", "Settings"), note(text), tag("div", *drawn, class_="slices")]
 
 
-def _objectives(view: SweepView) -> list[Child]:
-    figure = plot("pareto", proof_figures.pareto(view))
-    return [tag("h3", "Objectives against each other"), figure] if figure is not None else []
-
-
 def _costs(view: SweepView) -> list[Child]:
-    drawn = [plot(f"cost-{name}", figure) for name, figure in proof_figures.tradeoffs(view)]
-    text = note("Not measured, or the same in all models.")
-    return [tag("h3", "Quality against cost"), *(drawn or [text])]
+    drawn = [plot(f"cost-{place}", figure) for place, (_, figure) in enumerate(proof_figures.tradeoffs(view))]
+    text = "Dots are search trials on the select split; diamonds are arms of the proof on the report split."
+    said = note(text if drawn else "Not measured, or the same for all models.")
+    return [tag("h3", "Quality against cost"), said, *drawn]

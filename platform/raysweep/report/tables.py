@@ -1,6 +1,7 @@
 """The report's tables. Cells say "not measured" where there is nothing; numbers carry their full value for sorting."""
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from raysweep.evidence import ArmResult
@@ -62,7 +63,11 @@ def _arm(view: SweepView, arm: ArmResult, names: Sequence[str]) -> list[Markup]:
     label = [tag("strong", arm.arm), " ", badge("winner") if arm == view.winner else None]
     seeds = ", ".join(f"{number(score)}" for score in arm.per_seed)
     cells = [tag("td", *label), _text(arm.of or ""), _text(interval(arm.mean, arm.low, arm.high)), _text(seeds)]
-    return [*cells, _number(arm.select_mean), *(_number(view.measured(arm, name), name=name) for name in names)]
+    return [
+        *cells,
+        _number(fmean(arm.select_per_seed)),
+        *(_number(view.measured(arm, name), name=name) for name in names),
+    ]
 
 
 def _trial(trial: TrialView, view: SweepView, paths: Sequence[str], metrics: Sequence[str]) -> list[Markup]:

@@ -1,6 +1,7 @@
 """How a sweep stands and how it ended, for a terminal."""
 
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -9,13 +10,14 @@ from rich.text import Text
 from raysweep.report.view import SweepView
 from raysweep.report.wording import (
     duration,
+    findings,
     headline,
     interval,
     measurement,
     number,
     place,
-    plural,
     settings,
+    sittings,
     size,
     verdict,
 )
@@ -33,7 +35,7 @@ def status(view: SweepView, unshipped: int | None = None) -> RenderableType:
     rows.add_row("trials", counts(view))
     rows.add_row("best", best(view))
     rows.add_row("rungs", rungs(view) or "none has decided anything")
-    rows.add_row("time", f"{duration(view.elapsed)}, resumed {plural(view.resumed, 'time')}")
+    rows.add_row("time", f"{duration(view.elapsed)}, {sittings(view)}")
     if unshipped is not None:
         rows.add_row("trackers", "have everything" if unshipped == 0 else f"{size(unshipped)} behind the journal")
     parts = [rows, *_running(view), *arms(view), *_model(view)]
@@ -42,8 +44,9 @@ def status(view: SweepView, unshipped: int | None = None) -> RenderableType:
 
 def print_summary(console: Console, view: SweepView, report: Path) -> None:
     """What a sweep found, when it is over; the report's path is the last line, whole, by itself."""
-    found: list[RenderableType] = [Text(headline(view), style="bold"), *arms(view), *_model(view)]
-    console.print(Group("", *warnings(view), *found, counts(view), ""))
+    found: list[RenderableType] = [Text(findings(view)[0] + ".", style="bold"), *arms(view), *_model(view)]
+    searched = Text("search trials: ").append(counts(view))
+    console.print(Group("", *warnings(view), *found, searched, ""))
     console.print(str(report), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -60,7 +63,7 @@ def best(view: SweepView) -> Text:
     trial = view.best or view.leading
     if trial is None:
         return Text("none yet")
-    words = f"{number(trial.value)} {view.metric} ({trial.id}: {settings(trial.config, list(view.varying))})"
+    words = f"{number(trial.value)} {view.metric} ({trial.id}: {settings(trial, view)})"
     return Text(words if view.best else f"none complete; {words} leads after step {trial.step}")
 
 
@@ -69,12 +72,20 @@ def rungs(view: SweepView) -> str:
     return "   ".join(f"step {rung.step}: {rung.went_on} of {rung.arrived} went on" for rung in view.rungs)
 
 
+def table(*heads: str) -> Table:
+    """A table without lines. Heads are taken literally: in a plain string rich would read `[...]` as its own markup."""
+    rows = Table(box=None, header_style="dim")
+    for head in heads:
+        rows.add_column(Text(head))
+    return rows
+
+
 def grid() -> Table:
     """Two columns: a dim name, and what is said of it."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    return table
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(style="dim", no_wrap=True)
+    rows.add_column(overflow="fold")
+    return rows
 
 
 def warnings(view: SweepView) -> list[RenderableType]:
@@ -88,18 +99,15 @@ def arms(view: SweepView) -> list[RenderableType]:
     """Finalists and references, then what was told apart."""
     if not view.arms:
         return []
-    table = Table("arm", f"{view.arms[0].metric} on report", "on select", "seeds", box=None, header_style="dim")
+    rows = table("arm", f"{view.arms[0].metric} on report", "on select", "seeds")
     for arm in view.arms:
         name = Text(arm.arm, style="bold green" if arm == view.winner else "")
         score = interval(arm.mean, arm.low, arm.high)
-        table.add_row(name, score, number(arm.select_mean), ", ".join(map(str, arm.seeds)))
+        rows.add_row(name, Text(score), number(fmean(arm.select_per_seed)), ", ".join(map(str, arm.seeds)))
     lines = [Text(f"{row.arm} {verdict(row)} (p {number(row.p_holm)}, Holm)") for row in view.comparisons]
-    gap = (
-        []
-        if view.confirmed is None
-        else [Text(f"optimism gap {view.confirmed.optimism:+.3g}: search score minus fresh seeds' mean")]
-    )
-    return ["", table, *lines, *gap]
+    if view.confirmed:
+        lines.append(Text(f"optimism gap {view.confirmed.optimism:+.3g}: search score minus fresh seeds' mean"))
+    return ["", rows, *lines]
 
 
 def _state(view: SweepView) -> Text:
@@ -115,12 +123,12 @@ def _state(view: SweepView) -> Text:
 def _running(view: SweepView) -> list[RenderableType]:
     if not view.running:
         return []
-    table = Table("trial", "", "step", view.metric, "settings", box=None, header_style="dim")
+    rows = table("trial", "", "step", view.metric, "settings")
     for trial in view.running:
-        paths = [path for path in view.varying if path in trial.config]
         step = f"{trial.step}/{view.spec.scheduler.max}"
-        table.add_row(trial.id, place(trial, view), step, number(trial.value), Text(settings(trial.config, paths)))
-    return ["", table]
+        words = (trial.id, place(trial, view), step, number(trial.value), settings(trial, view))
+        rows.add_row(*(Text(word) for word in words))
+    return ["", rows]
 
 
 def _model(view: SweepView) -> list[RenderableType]:

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from raysweep.journal import Record
 from raysweep.evidence import ArmResult, Comparison, Confirmation
+from raysweep.journal import Record
 from raysweep.report.trial_view import TrialState, TrialView
-from raysweep.spec import Objective, SweepSpec
+from raysweep.spec import SweepSpec
 
 SweepState = Literal["empty", "running", "interrupted", "ended"]
 Phase = Literal["search", "confirm", "over"]
@@ -19,7 +19,7 @@ UNKNOWN = SweepSpec.model_validate(
 
 @dataclass(slots=True)
 class RungView:
-    """What one rung did: how many arrived and went on, and the value that was last enough."""
+    """What the rung at a step did: how many arrived and went on, and the value that was last enough."""
 
     step: int
     arrived: int = 0
@@ -128,10 +128,8 @@ class SweepView:
     def rungs(self) -> list[RungView]:
         """The rungs that decided something, by step."""
         rungs: dict[int, RungView] = {}
-        for step, decision in (
-            (step, made) for trial in self.trials.values() for step, made in trial.decisions.items()
-        ):
-            rung = rungs.setdefault(step, RungView(step))
+        for decision in (made for trial in self.trials.values() for made in trial.decisions.values()):
+            rung = rungs.setdefault(decision["rung"], RungView(decision["rung"]))
             rung.arrived += 1
             rung.went_on += decision["action"] == "go on"
             rung.cutoff = decision["cutoff"] if decision["cutoff"] is not None else rung.cutoff

@@ -6,10 +6,10 @@ from rich.text import Text
 
 from raysweep.journal import Record
 from raysweep.problems import Problem, UserError, did_you_mean
-from raysweep.report.terminal import STYLES, grid
+from raysweep.report.terminal import STYLES, grid, table
 from raysweep.report.trial_view import TrialView
 from raysweep.report.view import SweepView
-from raysweep.report.wording import duration, number, place, plural, setting
+from raysweep.report.wording import duration, measurement, number, place, plural, setting
 
 
 def explain(view: SweepView, trial_id: str) -> RenderableType:
@@ -54,17 +54,13 @@ def _stopped(trial: TrialView, view: SweepView) -> str:
     if not stops:
         return f"It was stopped at step {trial.step}; no rung decided so."
     decision = stops[-1]
-    needed, value = decision["cutoff"], _value_at(trial, decision["step"], view.metric)
-    told = f"It was stopped at step {decision['step']}, rung {decision['rung']}: {decision['reason']}."
+    needed, value = decision["cutoff"], trial.curve.get(decision["step"], {}).get(view.metric)
+    told = f"It was stopped at step {decision['step']}: {decision['reason']}."
     if needed is None or value is None:
         return told
     bound = "at least" if view.maximize else "at most"
-    told += f" It had {number(value)} {view.metric}, {_ranked(decision)}"
-    return f"{told}; it needed {bound} {number(needed)}, {number(abs(needed - value))} away."
-
-
-def _value_at(trial: TrialView, step: int, metric: str) -> float | None:
-    return trial.curve.get(step, {}).get(metric)
+    away = f"{abs(needed - value):.2g} away"
+    return f"{told} It had {number(value)} {view.metric} and needed {bound} {number(needed)}: {away}."
 
 
 def _ranked(decision: Record) -> str:
@@ -86,21 +82,30 @@ def _repeats(trial: TrialView) -> list[RenderableType]:
 
 def _settings(trial: TrialView, view: SweepView) -> Table:
     """Settings that differ between trials first and in bold."""
-    table = grid()
+    rows = grid()
     for path in sorted(trial.config, key=lambda path: path not in view.varying):
-        table.add_row(path, Text(setting(trial.config[path]), style="bold" if path in view.varying else "dim"))
-    return table
+        rows.add_row(Text(path), Text(setting(trial.config[path]), style="bold" if path in view.varying else "dim"))
+    return rows
 
 
 def _steps(trial: TrialView, view: SweepView) -> list[RenderableType]:
     if not trial.curve:
         return ["", Text("It has reported nothing.")]
-    others = sorted({name for metrics in trial.curve.values() for name in metrics} - {view.metric})
-    table = Table("step", view.metric, *others, "time", "rung", box=None, header_style="dim")
+    changing, constant = _metrics(trial, view.metric)
+    rows = table("step", view.metric, *changing, "time")
+    rows.add_column("rung", no_wrap=True)
     for step in sorted(trial.curve):
-        values = [number(trial.curve[step].get(name)) for name in (view.metric, *others)]
-        table.add_row(str(step), *values, duration(trial.pace[step]), Text(_decision(trial.decisions.get(step))))
-    return ["", table]
+        values = [number(trial.curve[step].get(name)) for name in (view.metric, *changing)]
+        rows.add_row(str(step), *values, duration(trial.pace[step]), Text(_decision(trial.decisions.get(step))))
+    alike = ", ".join(f"{name} {measurement(name, trial.last.get(name))}" for name in constant)
+    return ["", rows, *([Text(f"in all steps: {alike}", style="dim")] if alike else [])]
+
+
+def _metrics(trial: TrialView, primary: str) -> tuple[list[str], list[str]]:
+    """The other metrics' names: those that change from step to step, and those that do not."""
+    names = sorted({name for metrics in trial.curve.values() for name in metrics} - {primary})
+    changing = [name for name in names if len({metrics.get(name) for metrics in trial.curve.values()}) > 1]
+    return changing, [name for name in names if name not in changing]
 
 
 def _decision(decision: Record | None) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from raysweep.evidence import ArmResult, Comparison
@@ -12,6 +12,7 @@ from raysweep.report.view import SweepView
 MISSING = "not measured"
 # Names of metrics that say what a model costs, by their last words: what quality is weighed against.
 _COST = re.compile(r"(^|[._ /])(parameters|params|bytes|mb|dimensions?|size|latency|ms|milliseconds|flops)([._ /]|$)")
+_BYTES = re.compile(r"(^|[._ /])bytes([._ /]|$)")
 
 
 def number(value: float | None) -> str:
@@ -26,16 +27,16 @@ def number(value: float | None) -> str:
 
 
 def measurement(name: str, value: float | None) -> str:
-    """A number in the unit that its metric's name ends in."""
-    return size(value) if value is not None and name.endswith("bytes") else number(value)
+    """A number in the unit that its metric's name says."""
+    return size(value) if value is not None and _BYTES.search(name) else number(value)
 
 
 def size(count: float) -> str:
-    """Bytes with a decimal unit: 2,400,000 is 2.4 MB."""
+    """Bytes with a decimal unit: 2,400,000 is 2.4 MB; in full below 10 kB, where embeddings are."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(count) >= scale:
+        if count >= max(scale, 1e4):
             return f"{count / scale:.3g} {unit}"
-    return f"{count:.0f} bytes"
+    return f"{count:,.0f} bytes"
 
 
 def interval(mean: float, low: float, high: float, sign: str = "") -> str:
@@ -73,16 +74,23 @@ def setting(value: Any) -> str:
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:
-    """The last word of each dotted path, or the whole path where that is not unique."""
+    """The last word of each dotted path, or the whole path where that is not unique or says nothing by itself."""
     listed = list(paths)
     last = [path.rpartition(".")[2] for path in listed]
-    return {path: word if last.count(word) == 1 else path for path, word in zip(listed, last, strict=True)}
+    clear = {word for word in last if last.count(word) == 1} - {"enabled", "kind", "name", "type"}
+    return {path: word if word in clear else path for path, word in zip(listed, last, strict=True)}
 
 
-def settings(config: dict[str, Any], paths: Sequence[str]) -> str:
-    """`lr=0.0003 dim=128`: the given settings as far as the configuration has them."""
-    names = short_names(paths)
-    return " ".join(f"{names[path]}={setting(config[path])}" for path in paths if path in config)
+def settings(trial: TrialView, view: SweepView) -> str:
+    """`lr=0.0003 dim=128`: a trial's settings that differ between trials; all of them, while it is the only one."""
+    paths = [path for path in view.varying or trial.config if path in trial.config]
+    names = short_names(view.varying or trial.config)
+    return " ".join(f"{names[path]}={setting(trial.config[path])}" for path in paths)
+
+
+def sittings(view: SweepView) -> str:
+    """How often the sweep was taken up again."""
+    return f"resumed {plural(view.resumed, 'time')}" if view.resumed else "in one go"
 
 
 def costs(names: Iterable[str]) -> list[str]:
@@ -94,7 +102,7 @@ def place(trial: TrialView, view: SweepView) -> str:
     """What a trial is in the sweep."""
     if trial.role == "search":
         return f"search trial {trial.number + 1} of {view.spec.budget.trials}"
-    return f"{trial.role} {trial.arm}, seed {trial.seed}"
+    return f"{'reference ' if trial.role == 'reference' else ''}{trial.arm}, seed {trial.seed}"
 
 
 def verdict(comparison: Comparison) -> str:
@@ -104,34 +112,36 @@ def verdict(comparison: Comparison) -> str:
 
 
 def headline(view: SweepView) -> str:
-    """What the sweep found, in plain words, as far as it is known."""
+    """What the sweep found, in plain words, as far as it is known; what it may be compared with comes after `;`."""
+    return "; ".join(findings(view)) + "."
+
+
+def findings(view: SweepView) -> list[str]:
+    """The finding, then each comparison of the winner."""
     if not view.begun:
-        return "The journal is empty: nothing has been recorded yet."
+        return ["The journal is empty: nothing has been recorded yet"]
     if view.winner:
         return _proven(view, view.winner)
     if view.confirming:
         over = sum(trial.over for trial in view.confirming)
-        return f"No verdict yet: the search is over, and {over} of {view.proof_trials} trainings of the proof are."
-    return _searched(view)
+        return [f"No verdict yet: the search is over, and {over} of {view.proof_trials} trainings of the proof are"]
+    return [_searched(view)]
 
 
-def _proven(view: SweepView, winner: ArmResult) -> str:
-    score = interval(winner.mean, winner.low, winner.high)
+def _proven(view: SweepView, winner: ArmResult) -> list[str]:
+    score = f"{winner.metric} {interval(winner.mean, winner.low, winner.high)}"
     seeds = plural(len(winner.seeds), "fresh seed")
-    found = f"On {seeds} and the report split the winner '{winner.arm}' scores {score} {winner.metric}"
-    against = [verdict(comparison) for comparison in view.comparisons if comparison.arm == winner.arm]
-    if not against:
-        return f"{found}. Nothing was trained to compare it with, so nothing says that it is better than anything."
-    return f"{found}; {'; '.join(against)}."
+    found = f"On {seeds} and the report split the winner '{winner.arm}' scores {score}"
+    against = [verdict(comparison) for comparison in view.comparisons]
+    return [found, *(against or ["nothing was trained to compare it with, so nothing says that it is better"])]
 
 
 def _searched(view: SweepView) -> str:
     over = sum(trial.over for trial in view.search)
     start = f"{over} of {plural(view.spec.budget.trials, 'search trial')} {'is' if over == 1 else 'are'} over"
     if not view.best:
-        return f"{start}; none is complete, so there is no best trial yet."
-    score = f"{number(view.best.value)} {view.metric}"
-    best = f"{start}; the best complete trial, {view.best.id}, scores {score} in the search"
+        return f"{start}; none is complete, so there is no best trial yet"
+    best = f"{start}; the best complete one, {view.best.id}, has {view.metric} {number(view.best.value)} in the search"
     if view.ended:
-        return f"{best}. This score was chosen for being the best and is optimistic: nothing confirmed it."
-    return f"{best}. There are no finalists yet."
+        return f"{best}, which is optimistic, for it was chosen as the best of many: nothing has confirmed it"
+    return f"{best}. There are no finalists yet"

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from raysweep.problems import Problem, did_you_mean
-from raysweep.space.compile import Found
 from raysweep.space.domains import Int
 from raysweep.space.expressions import Expression
+from raysweep.space.reader import Found
 from raysweep.validation import expectation, group_model, shown, suggestion
 
 

@@ -59,6 +59,10 @@ class Constraint:
             return False
         return self.body.holds(config) is self.negated
 
+    def inactive(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """The inactive settings that the constraint is broken by, as comparisons with them are false."""
+        return self.body.judge(config).inactive if not self.negated and self.broken(config) else ()
+
     def expressions(self) -> list[Expression]:
         return [self.body] if self.condition is None else [self.condition, self.body]
 

@@ -32,8 +32,8 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
-    "OMP_NUM_THREADS": "1",
 }
 
 
@@ -51,7 +51,7 @@ def start_shipper(directory: Path) -> subprocess.Popen[bytes]:
             stdout=said,
             stderr=said,
             cwd="/",
-            env={**ENVIRONMENT, **os.environ, "PYTHONPATH": path},
+            env={"OMP_NUM_THREADS": "1", **ENVIRONMENT, **os.environ, "PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C in the terminal is for the sweep; the shipper ends after it
         )
     (directory / FOLDER / "shipper.pid").write_text(str(shipper.pid))
@@ -99,6 +99,8 @@ def serve(directory: Path, parent: int | None) -> None:
     """Ship until the sweep is over, or until told to finish: by SIGTERM, or by the parent's end."""
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("raysweep").setLevel(logging.INFO)
     with only_one(directory, LOCK_SECONDS):
         workers, over_since = _start(directory), None
         while not told.wait(0.2) and not _abandoned(parent):
@@ -146,7 +148,6 @@ def _make_wandb(directory: Path, story: Story) -> Any:
 
 
 def _start(directory: Path) -> list[Worker]:
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     spec = first_record(directory / journal.FILE)["spec"]
     workers = [Worker(Shipment(directory, name, make)) for name, make in sinks(spec).items()]
     for worker in workers:

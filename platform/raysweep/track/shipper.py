@@ -72,7 +72,7 @@ class Shipment:
 
     def failed(self, error: Exception) -> None:
         """Note the error and drop the sink: the next step starts from what is known to have arrived."""
-        log.warning("%s: %s", self.name, error, exc_info=error)
+        log.info("%s: tried again later", self.name, exc_info=error)
         text = " ".join(f"{type(error).__name__}: {error}".split())
         self.state = replace(self.state, error=text[:ERROR_LENGTH])
         with suppress(OSError):  # a full disk may be the very error
@@ -86,7 +86,7 @@ class Shipment:
             try:
                 opened[0].close()
             except Exception as error:  # whatever a tracker raises; the journal still has everything
-                log.warning("%s: on closing: %s", self.name, error)
+                log.info("%s: on closing", self.name, exc_info=error)
 
     def _begin(self) -> tuple[Sink, Story]:
         known = load_state(self.directory, self.name)

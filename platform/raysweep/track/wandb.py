@@ -20,6 +20,7 @@ from raysweep.track.updates import SWEEP, Opening, Story, Update
 from raysweep.track.wandb_file import Written, fragments, is_stub, read
 
 FLUSH_SECONDS = 1.0  # by default W&B keeps up to 15 s of rows in memory
+SETTLE_SECONDS = 5.0  # finish() returns a moment before the last rows are written; measured: below 0.1 s
 ORPHAN_SECONDS = 10.0  # how long the writer of a killed shipper may take to notice its death; measured: below 0.5 s
 SYNC_SECONDS = 120.0
 
@@ -122,8 +123,10 @@ class WandbSink:
     def _finish(self, run: str, failed: bool) -> None:
         """End the run and look whether its rows are in the files: W&B reports no error on a full disk."""
         self._open.pop(run).finish(exit_code=int(failed))
-        wanted = self._written.pop(run)
-        if lost := wanted.rows.keys() - read(self._fragments(run)).rows.keys():
+        wanted, deadline = self._written.pop(run).rows.keys(), time.monotonic() + SETTLE_SECONDS
+        while (lost := wanted - read(self._fragments(run)).rows.keys()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if lost:
             raise OSError(f"W&B's files lack {len(lost)} rows of {run}; is the disk full? See {self._folder}/wandb")
 
     def _send(self) -> None:

@@ -28,11 +28,15 @@ class Growth(Protocol):
     def dendrites(self) -> int:
         """Dendrites that each layer has now."""
 
+    @property
+    def best(self) -> float | None:
+        """The score of the weights that are kept as the best."""
+
     def report(self, score: float) -> Action:
         """Take the score (to be maximised) of the model as it is.
 
-        After "grown" the model is back at its best weights with a new dendrite in each layer, and needs a new
-        optimizer. After "done" it is back at its best weights, and there is nothing more to report.
+        After "grown" the model is back at its best weights with a new dendrite in each layer. After "done" it is back
+        at its best weights, and there is nothing more to report. Both leave an older optimizer out of date.
         """
 
     def rewind(self) -> None:
@@ -107,6 +111,10 @@ class NativeGrowth:
     @property
     def dendrites(self) -> int:
         return max((len(layer.dendrites) for layer in self._layers.values()), default=0)
+
+    @property
+    def best(self) -> float | None:
+        return self._plateau.best
 
     def report(self, score: float) -> Action:
         best, action = self._plateau.report(score)

@@ -33,8 +33,11 @@ class PerforatedLayer(nn.Module):
 
 
 class PerforatedGrowth:
-    """Growth as perforatedai does it. As there, the first score and the first after each growth is never the best;
-    a relative threshold is a share of the new score."""
+    """Growth as perforatedai decides it, which differs from the native backend in three ways.
+
+    The first score of all, and the first after each growth, is never the best. A growth that helps only at its second
+    try leaves the next one a try less. A relative threshold is a share of the new score.
+    """
 
     def __init__(
         self, settings: DendriteSettings, model: nn.Module, layers: Sequence[str], seed: int, folder: Path
@@ -47,16 +50,21 @@ class PerforatedGrowth:
         for name, module in zip(layers, self._session.modules, strict=True):
             model.set_submodule(name, PerforatedLayer(self._session, module))
         self._best_rest: dict[str, Tensor] | None = None
+        self._best: float | None = None
         self._best_file = b""
 
     @property
     def dendrites(self) -> int:
         return max(int(module.dendrite_modules_added) for module in self._session.modules)
 
+    @property
+    def best(self) -> float | None:
+        return self._best
+
     def report(self, score: float) -> Action:
         changed, done = self._session.report(score)
         if (best := self._session.best_file.read_bytes()) != self._best_file:  # it holds the step: never written twice
-            self._best_file, self._best_rest = best, self._rest()
+            self._best_file, self._best_rest, self._best = best, self._rest(), score
         if changed or done:
             assert self._best_rest is not None  # it takes the first model for the best until there is a better one
             self._load_rest(self._best_rest)
@@ -79,12 +87,13 @@ class PerforatedGrowth:
         return self._of_dendrites(range(self.dendrites - 1, self.dendrites))
 
     def state(self) -> State:
-        return {"session": self._session.state(), "rest": arrays(self._rest()), "best_rest": arrays(self._best_rest)}
+        weights = {"rest": arrays(self._rest()), "best_rest": arrays(self._best_rest)}
+        return {"session": self._session.state(), "best": self._best, **weights}
 
     def restore(self, state: State) -> None:
         self._session.restore(state["session"])
         self._best_file = self._session.best_file.read_bytes() if self._session.best_file.exists() else b""
-        self._best_rest = tensors(state["best_rest"])
+        self._best_rest, self._best = tensors(state["best_rest"]), state["best"]
         self._load_rest(tensors(state["rest"]))
 
     def plain(self) -> nn.Module:

@@ -121,7 +121,7 @@ class Session:
             try:
                 yield
             except (SystemExit, PerforatedError) as error:
-                raise PerforatedError(f"perforatedai gave up: {said.getvalue()[-800:]}") from error
+                raise PerforatedError(f"perforatedai gave up: {said.getvalue()}") from error
             finally:
                 self._tracker = GPA.pai_tracker
                 if rank is not None:

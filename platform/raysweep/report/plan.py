@@ -1,0 +1,53 @@
+"""What a sweep will do, said before it does it."""
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from raysweep.recipe import configure
+from raysweep.schedule import rungs_of
+from raysweep.spec import SweepSpec
+from raysweep.sweep_file import SweepFile
+
+
+def plan(loaded: SweepFile) -> RenderableType:
+    """The sweep as it would run: data, dimensions, rungs, trials of the search and of the proof."""
+    spec = loaded.spec
+    facts = loaded.recipe.inspect(configure(loaded.recipe, loaded.first_config()))
+    table = Table(box=None, show_header=False, pad_edge=False)
+    rows = " / ".join(f"{count} {split}" for split, count in facts.rows.items())
+    table.add_row("recipe", escape(spec.recipe))
+    table.add_row("data", escape(f"{facts.name}: {rows}") + (" [bold red]SYNTHETIC[/]" if facts.synthetic else ""))
+    table.add_row("dimensions", escape(_dimensions(loaded)))
+    table.add_row("objective", escape(", ".join(f"{goal.goal} {goal.metric}" for goal in spec.objectives)))
+    table.add_row("search", escape(_search(spec, loaded.space.grid_size)))
+    table.add_row("stopping", escape(_stopping(spec)))
+    table.add_row("proof", escape(_proof(spec)))
+    return Group(table, f"[green]{escape(str(loaded.path))} is good to run.[/]")
+
+
+def _dimensions(loaded: SweepFile) -> str:
+    names = sorted({dimension.path for dimension in loaded.space.dimensions})
+    return f"{len(names)}: {', '.join(names)}" if names else "none: every setting is fixed"
+
+
+def _search(spec: SweepSpec, cells: int) -> str:
+    grid = f", {cells} grid cells a point" if cells > 1 else ""
+    return f"{spec.budget.trials} trials at most, {spec.searcher.type}{grid}, seed {spec.seed}"
+
+
+def _stopping(spec: SweepSpec) -> str:
+    if spec.scheduler.type == "fifo":
+        return f"none; a trial is complete after {spec.scheduler.max} steps"
+    rungs = ", ".join(map(str, rungs_of(spec.scheduler)))
+    keep = f"the best 1/{spec.scheduler.eta} go on"
+    return f"asha, rungs at {rungs or 'none'}: {keep}; complete after {spec.scheduler.max} steps"
+
+
+def _proof(spec: SweepSpec) -> str:
+    if spec.confirm.top == 0:
+        return "none, and no model is registered (confirm.top is 0)"
+    arms = spec.confirm.top + len(spec.references)
+    named = f" and {', '.join(spec.references)}" if spec.references else ""
+    trials = arms * len(spec.confirm.seeds)
+    return f"{spec.confirm.top} finalist(s){named} on {len(spec.confirm.seeds)} fresh seeds: {trials} trials at most"

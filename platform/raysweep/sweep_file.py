@@ -1,0 +1,215 @@
+"""From a sweep file to a checked sweep: YAML, blocks, space, recipe and data, with every problem told at once."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from raysweep.overrides import apply_overrides
+from raysweep.problems import Problem, UserError, did_you_mean
+from raysweep.recipe import Recipe, configure, find
+from raysweep.space import Space, compile_space
+from raysweep.space.compile import read_values
+from raysweep.space.fields import Fields
+from raysweep.spec import SweepSpec
+from raysweep.validation import dotted, expectation, model_at, shown, suggestion
+from raysweep.yaml_file import KeyPath, Place, YamlFile, read_yaml
+
+DRAWS = 200  # random configurations that constraints are tried on
+INSPECTED = 20  # distinct ones among them that the recipe looks at
+# What takes the place of a required key that cannot be read, so that the rest is checked all the same.
+STAND_IN = {"name": "unnamed", "recipe": "unknown", "space": {}, "objectives": [{"metric": "unknown"}]}
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFile:
+    """A sweep that can run: the file with its overrides, its space and its recipe. `text` is the file as it was."""
+
+    spec: SweepSpec
+    space: Space
+    recipe: Recipe
+    path: Path
+    text: str
+
+    def first_config(self) -> dict[str, Any]:
+        """A configuration that fulfils the constraints, always the same one."""
+        return _allowed(self.space, 1)[0]
+
+
+def load_sweep(file: Path, overrides: Sequence[str] = ()) -> SweepFile:
+    """Read and check a sweep file. Raises UserError with every problem found."""
+    source = read_yaml(file)
+    problems = [*source.problems, *apply_overrides(source, overrides)]
+    checked = _Checked(source, problems)
+    if problems:
+        raise UserError(_in_order(problems))
+    assert checked.recipe is not None
+    assert checked.space is not None
+    spec = checked.spec.model_copy(update={"references": checked.references})
+    return SweepFile(spec, checked.space, checked.recipe, file, source.text)
+
+
+def sweep_from_record(record: Mapping[str, Any]) -> tuple[SweepSpec, Space]:
+    """Spec and space of a sweep that runs already, from its journal. Raises UserError when the recipe has changed."""
+    place = Place("journal.jsonl")
+    try:
+        spec = SweepSpec.model_validate(record)
+    except ValidationError as error:
+        raise UserError([_block_problem(detail, place) for detail in error.errors(include_url=False)]) from None
+    return spec, compile_space(spec.space, spec.constraints, place, Fields(find(spec.recipe).Config))
+
+
+class _Checked:
+    """Everything that can be known of a file; what is wrong goes to `problems`, and checking goes on."""
+
+    def __init__(self, source: YamlFile, problems: list[Problem]) -> None:
+        self._place, self._problems = source.place, problems
+        self.recipe: Recipe | None = None
+        self.space: Space | None = None
+        self.references: dict[str, dict[str, Any]] = {}
+        self.spec, self._unread = self._blocks(source.data)
+        with self._collected("recipe"):
+            self.recipe = find(self.spec.recipe) if "recipe" not in self._unread else None
+        self._metrics(source.data.get("objectives"))
+        self._settings()
+        if self.space is not None:
+            self._behaviour(self.space)
+
+    @contextmanager
+    def _collected(self, *keys: Any) -> Iterator[None]:
+        """Take in the problems of a user error; those that name no place stand at `keys`."""
+        try:
+            yield
+        except UserError as error:
+            spot = self._place.at(keys)
+            self._problems += [
+                problem if problem.file else spot.problem(problem.message, problem.hint) for problem in error.problems
+            ]
+
+    def _blocks(self, data: dict[Any, Any]) -> tuple[SweepSpec, set[Any]]:
+        """The blocks as far as they can be read, and the names of those that cannot."""
+        try:
+            return SweepSpec.model_validate(data), set()
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        self._problems += [_block_problem(detail, self._place) for detail in details if not _of_space(detail)]
+        unread = {detail["loc"][0] for detail in details if not _of_space(detail)}
+        usable = {key: value for key, value in data.items() if key not in {detail["loc"][0] for detail in details}}
+        spec = SweepSpec.model_validate({**STAND_IN, **usable})
+        if any(_of_space(detail) for detail in details):  # its reader has better words for keys that are no text
+            spec = spec.model_copy(update={"space": data["space"]})
+        return spec, unread
+
+    def _metrics(self, objectives: Any) -> None:
+        if self.recipe is None or not isinstance(objectives, list):
+            return
+        for index, objective in enumerate(objectives):
+            metric = objective.get("metric") if isinstance(objective, dict) else None
+            if isinstance(metric, str) and metric not in self.recipe.METRICS:
+                hint = did_you_mean(metric, list(self.recipe.METRICS))
+                message = f"the recipe {self.spec.recipe} reports no metric '{metric}'"
+                self._problems.append(self._place.problem(("objectives", index, "metric"), message, hint))
+
+    def _settings(self) -> None:
+        """Compile the space and read the references."""
+        known = Fields(self.recipe.Config) if self.recipe else None
+        if "space" not in self._unread:
+            with self._collected("space"):
+                self.space = compile_space(self.spec.space, self.spec.constraints, self._place, known)
+        for name, settings in self.spec.references.items():
+            with self._collected("references", name):
+                self.references[name] = read_values(settings, ("references", name), self._place, known)
+
+    def _behaviour(self, space: Space) -> None:
+        """What only shows when configurations are drawn."""
+        if self.spec.searcher.type == "grid":
+            with self._collected("searcher", "type"):
+                space.points()
+        with self._collected("constraints"):
+            self._problems += _rejections(space, self._place)
+            if self.recipe is not None and len(self.references) == len(self.spec.references):
+                self._problems += _misfits(self.recipe, _trials(space, self.references), self._place.file)
+
+
+def _of_space(detail: ErrorDetails) -> bool:
+    return detail["loc"][0] == "space" and len(detail["loc"]) > 1
+
+
+def _block_problem(detail: ErrorDetails, place: Place) -> Problem:
+    """Pydantic's error as a problem with its line."""
+    keys: KeyPath = tuple(key for key in detail["loc"] if key != "[key]")
+    context, name = detail.get("ctx", {}), keys[-1]
+    model = model_at(SweepSpec, keys[:-1])
+    fields = {field.alias or name: field for name, field in model.model_fields.items()} if model else {}
+    description = fields[str(name)].description if str(name) in fields else None
+    if detail["type"] == "extra_forbidden":
+        where = f" in {dotted(keys[:-1])}" if keys[1:] else ""
+        return place.problem(keys, f"unknown key '{name}'{where}", did_you_mean(str(name), list(fields)))
+    if detail["type"] == "missing":
+        return place.problem(keys, f"'{dotted(keys)}' is missing", description)
+    if detail["type"] == "conflict":
+        return place.problem((*keys, *context["at"]), f"{dotted(keys)}: {context['message']}")
+    message = f"{dotted(keys)}: expected {expectation(detail)}, found {shown(detail['input'])}"
+    return place.problem(keys, message, suggestion(detail) or description)
+
+
+def _rejections(space: Space, place: Place) -> Iterator[Problem]:
+    """Constraints that reject what they were not written for, and those that leave nothing."""
+    rng = np.random.default_rng(0)
+    configs = [space.draw(rng) for _ in range(DRAWS)] if space.constraints else []
+    for rule in space.constraints:
+        if inactive := next(filter(None, map(rule.inactive, configs)), ()):
+            message = (
+                f"`{rule}` rejects configurations because {inactive[0]} is inactive: a comparison with it is false"
+            )
+            yield rule.body.spot.problem(message, "{if: ..., then: ...} limits a constraint to where it applies")
+    if configs and space.rejected_share(DRAWS) == 1.0:
+        rule, share = space.strictest(DRAWS)
+        message = f"the constraints reject all of {DRAWS} random configurations; `{rule}` alone rejects {share:.0%}"
+        yield rule.body.spot.problem(message, "widen the space or loosen the constraint")
+
+
+def _allowed(space: Space, count: int) -> list[dict[str, Any]]:
+    """Up to `count` distinct random configurations that fulfil the constraints."""
+    rng = np.random.default_rng(0)
+    drawn = (space.draw(rng) for _ in range(DRAWS))
+    return list({repr(config): config for config in drawn if space.violated(config) is None}.values())[:count]
+
+
+def _trials(space: Space, references: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Configurations as trials will have them: drawn ones, and each reference in place of the first."""
+    configs = _allowed(space, INSPECTED)
+    controls = [space.replaced(config, changes) for changes in references.values() for config in configs[:1]]
+    return [*configs, *controls]
+
+
+def _misfits(recipe: Recipe, configs: Sequence[dict[str, Any]], file: str | None) -> list[Problem]:
+    """What the recipe has against configurations whose single settings all suit it, and against their data."""
+    found: dict[Any, Problem] = {}
+    for config in configs:
+        try:
+            recipe.inspect(configure(recipe, config))
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                found.setdefault((detail["loc"], detail["msg"]), _misfit(detail, config, file))
+        except UserError as error:
+            found.update({problem: problem for problem in error.problems})
+    return list(found.values())
+
+
+def _misfit(detail: ErrorDetails, config: dict[str, Any], file: str | None) -> Problem:
+    where = f"{dotted(detail['loc'])}: " if detail["loc"] else ""
+    if detail["type"] == "missing":
+        return Problem(f"the recipe has no default for '{dotted(detail['loc'])}'", file, hint="set it in the space")
+    settings = ", ".join(f"{path}={shown(value)}" for path, value in config.items())
+    return Problem(f"{where}{expectation(detail)}", file, hint=f"in the configuration {settings}")
+
+
+def _in_order(problems: Sequence[Problem]) -> list[Problem]:
+    """Each problem once, in the order of the file's lines."""
+    return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line is None, problem.line or 0))

@@ -1,0 +1,23 @@
+"""Run in a fresh process with a model's URI and its verify.json: does the model load, and give the same outputs?
+
+Prints the largest absolute difference as JSON. Fails loudly when the model cannot be loaded where raysweep is missing.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.modules["raysweep"] = None  # type: ignore[assignment]  # whoever loads the model need not have it
+
+import mlflow  # noqa: E402
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+
+uri, expected = sys.argv[1:]
+wanted = json.loads(Path(expected).read_text())
+model = mlflow.pyfunc.load_model(uri)
+outputs = np.asarray(model.predict(pd.DataFrame({"text": wanted["texts"]})), dtype=np.float64)
+targets = np.asarray(wanted["outputs"], dtype=np.float64)
+if outputs.shape != targets.shape:
+    sys.exit(f"the loaded model gives shape {outputs.shape}, its export gave {targets.shape}")
+print(json.dumps({"difference": float(np.abs(outputs - targets).max())}))

@@ -1,0 +1,209 @@
+"""The registered model against a real MLflow store: it loads back elsewhere, or it is not registered."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from safetensors.numpy import load_file, save_file
+
+from raysweep import track
+from raysweep.journal import FILE, Journal, records
+from raysweep.problems import UserError
+from raysweep.registry import Registered, load_function, register
+from tests import journals
+
+LOADER = "stub_recipes.lengths:load"
+CODE = """
+from pathlib import Path
+import numpy as np
+from safetensors.numpy import load_file
+
+def load(folder):
+    weights = load_file(Path(folder) / "model.safetensors")["scale"]
+    return lambda texts: np.stack([len(text) * weights for text in texts]).astype(np.float32)
+"""
+TEXTS = ["a", "two words", ""]
+
+
+@pytest.fixture(autouse=True)
+def stub_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe's loader in a package that only this process can import; the model must bring it along."""
+    package = tmp_path / "code" / "stub_recipes"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "lengths.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    for name in ("stub_recipes", "stub_recipes.lengths"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def export(folder: Path, scale: float = 2.0) -> None:
+    """What a recipe's export leaves."""
+    folder.mkdir(parents=True)
+    weights = np.array([scale, -1.0, 0.5], dtype=np.float32)
+    save_file({"scale": weights}, folder / "model.safetensors")
+    outputs = [(len(text) * weights).tolist() for text in TEXTS]
+    (folder / "verify.json").write_text(json.dumps({"texts": TEXTS, "outputs": outputs}))
+
+
+def confirmed_sweep(directory: Path, name: str = "tiny") -> Path:
+    """A sweep up to its evidence, with the champion's model."""
+    journals.write(directory, [event for event in journals.sweep(name, 2) if event[0] not in ("registered", "ended")])
+    export(directory / "trials" / "t0002" / "model")
+    return directory
+
+
+def run_register(directory: Path) -> Registered | None:
+    journal = Journal(directory / FILE)
+    try:
+        return register(directory, LOADER, journal.append)
+    finally:
+        journal.close()
+
+
+def client_of(directory: Path) -> MlflowClient:
+    uri = f"sqlite:///{directory.parent / 'mlflow.db'}"
+    return MlflowClient(uri, uri)
+
+
+def models(client: MlflowClient) -> list[Any]:
+    experiment = client.get_experiment_by_name("raysweep")
+    return list(client.search_logged_models([experiment.experiment_id]))
+
+
+def test_a_model_is_registered_with_all_that_is_known_of_it(tmp_path: Path) -> None:
+    directory = confirmed_sweep(tmp_path / "sweeps" / "one")
+    registered = run_register(directory)
+    assert registered is not None
+    client = client_of(directory)
+
+    version = client.get_model_version_by_alias("tiny", "champion")
+    assert (str(version.version), version.status, version.run_id) == ("1", "READY", registered.run_id)
+    assert registered.uri == "models:/tiny/1"
+    assert version.source == f"models:/{registered.model_id}"
+    assert version.tags["validation_status"] == "passed"
+    assert version.tags["data.synthetic"] == "true"
+    assert version.tags["raysweep.trial"] == "t0002"
+    assert version.tags["report"] == "spearman 0.76, 0.74 to 0.78"
+    assert version.tags["verdict"].endswith("**better**")
+    for said in ("SYNTHETIC", "101, 102", "finalist-1 against plain", "raysweep run tiny.yaml", "pyfunc.load_model"):
+        assert said in version.description
+
+    [model] = models(client)
+    assert model.status == "READY"
+    assert model.params["layers"] == "1"
+    [metric] = [metric for metric in model.metrics if metric.key == "report/spearman"]
+    assert (metric.value, metric.dataset_name, metric.dataset_digest) == (0.72, "toy pairs/report", "c" * 36)
+    assert records(directory / FILE)[-1]["uri"] == "models:/tiny/1"
+
+
+def test_the_registered_model_answers_where_its_code_is_not_installed(tmp_path: Path) -> None:
+    directory = confirmed_sweep(tmp_path / "sweeps" / "one")
+    registered = run_register(directory)
+    assert registered is not None
+    script = (
+        "import sys, json, mlflow, pandas as pd\n"
+        "sys.modules['raysweep'] = None\n"
+        "mlflow.set_tracking_uri(sys.argv[1]); mlflow.set_registry_uri(sys.argv[1])\n"
+        "model = mlflow.pyfunc.load_model('models:/tiny@champion')\n"
+        "print(json.dumps(model.predict(pd.DataFrame({'text': ['abcd']})).tolist()))\n"
+    )
+    uri = f"sqlite:///{directory.parent / 'mlflow.db'}"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script, uri], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == [[8.0, -4.0, 2.0]]
+
+
+def test_registering_twice_makes_one_version(tmp_path: Path) -> None:
+    directory = confirmed_sweep(tmp_path / "sweeps" / "one")
+    first = run_register(directory)
+    assert run_register(directory) == first  # the journal says so
+    lines = (directory / FILE).read_text().splitlines(keepends=True)
+    (directory / FILE).write_text("".join(line for line in lines if '"kind":"registered"' not in line))
+    assert run_register(directory) == first  # killed before the journal was written: the registry says so
+    client = client_of(directory)
+    assert len(client.search_model_versions("name = 'tiny'")) == len(models(client)) == 1
+
+
+def test_the_last_champion_becomes_previous(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert run_register(confirmed_sweep(tmp_path / "sweeps" / name)) is not None
+    aliases = client_of(tmp_path / "sweeps" / "one").get_registered_model("tiny").aliases
+    assert {alias: str(version) for alias, version in aliases.items()} == {"champion": "2", "previous": "1"}
+
+
+def test_tampered_weights_register_nothing(tmp_path: Path) -> None:
+    directory = confirmed_sweep(tmp_path / "sweeps" / "one")
+    weights = directory / "trials" / "t0002" / "model" / "model.safetensors"
+    save_file({"scale": load_file(weights)["scale"] + np.float32(0.001)}, weights)
+    with pytest.raises(UserError, match=r"differ by 0\.009"):  # 9 letters x 0.001
+        run_register(directory)
+    client = client_of(directory)
+    assert models(client) == []
+    assert client.search_registered_models() == []
+    assert not [record for record in records(directory / FILE) if record["kind"] == "registered"]
+
+
+def test_code_that_cannot_be_loaded_elsewhere_registers_nothing(tmp_path: Path) -> None:
+    directory = confirmed_sweep(tmp_path / "sweeps" / "one")
+    module = tmp_path / "code" / "stub_recipes" / "lengths.py"
+    module.write_text("import raysweep\n" + module.read_text())
+    with pytest.raises(UserError, match="does not load in a fresh process"):
+        run_register(directory)
+    assert models(client_of(directory)) == []
+
+
+def test_files_that_can_hold_code_are_refused_all_at_once(tmp_path: Path) -> None:
+    directory = confirmed_sweep(tmp_path / "sweeps" / "one")
+    folder = directory / "trials" / "t0002" / "model"
+    (folder / "optimizer.pt").write_bytes(b"")
+    (folder / "modeling.py").write_text("")
+    (folder / "model.safetensors").unlink()
+    (folder / "verify.json").unlink()
+    with pytest.raises(UserError) as caught:
+        run_register(directory)
+    assert [str(problem).split()[0].rpartition("/")[2] for problem in caught.value.problems] == [
+        "modeling.py",
+        "optimizer.pt",
+        "model",
+        "verify.json",
+    ]
+    assert not client_of(directory).search_registered_models()
+
+
+def test_leftovers_of_a_killed_attempt_are_removed(tmp_path: Path) -> None:
+    directory = confirmed_sweep(tmp_path / "sweeps" / "one")
+    track.sync(directory)
+    client = client_of(directory)
+    experiment = client.get_experiment_by_name("raysweep").experiment_id
+    [run] = client.search_runs([experiment], "tags.`raysweep.champion` = 'true'")
+    key = run.data.tags["raysweep.trial_key"]
+    leftover = client.create_logged_model(experiment, "tiny", run.info.run_id, {"raysweep.trial_key": key})
+    registered = run_register(directory)
+    assert registered is not None
+    assert registered.run_id == run.info.run_id
+    assert [model.model_id for model in models(client)] == [registered.model_id] != [leftover.model_id]
+
+
+def test_no_champion_no_model_and_no_mlflow_register_nothing(tmp_path: Path) -> None:
+    events = journals.sweep("tiny", trials=2)
+    unproven = journals.write(tmp_path / "a", [event for event in events if event[0] in ("sweep", "asked")])
+    off = confirmed_sweep(tmp_path / "b")
+    head = journals.head("tiny", {"mlflow": {"enabled": False}})
+    (off / FILE).unlink()
+    journals.write(off, [head, *[event for event in events[1:] if event[0] not in ("registered", "ended")]])
+    assert run_register(unproven) is None
+    assert run_register(off) is None
+
+
+def test_the_exported_folder_alone_can_be_loaded(tmp_path: Path) -> None:
+    directory = confirmed_sweep(tmp_path / "sweeps" / "one")
+    run_register(directory)
+    encode = load_function(directory / "trials" / "t0002" / "model")
+    np.testing.assert_array_equal(encode(["abcd"]), [[8.0, -4.0, 2.0]])

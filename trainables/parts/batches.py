@@ -1,0 +1,88 @@
+"""Batches without waste: texts are tokenised once, batched by length, and both sides of a pair share one padded tensor.
+
+Shapes: B pairs in a batch, T tokens of its longest text, N texts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenised:
+    """Token ids of N texts, end to end in `ids`; text i begins at `starts[i]` and has `lengths[i]` tokens."""
+
+    ids: npt.NDArray[np.int64]
+    starts: Rows
+    lengths: Rows
+    padding: int
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(self, rows: Rows, width: int | None = None) -> tuple[Tensor, Tensor]:
+        """Token ids and mask of these texts, each (len(rows), T), int64; T is `width`, or the longest text's."""
+        column = np.arange(self.lengths[rows].max() if width is None else width)
+        mask = column < self.lengths[rows, None]
+        # Behind a text's end any valid index does: what it reads is replaced by padding.
+        places = np.minimum(self.starts[rows, None] + column, len(self.ids) - 1)
+        ids = np.where(mask, self.ids[places], self.padding)
+        return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))
+
+
+def tokenise(tokenizer: Any, texts: Sequence[str], max_length: int) -> Tokenised:
+    """As `tokens_of`, but the last few results are kept, for the trials of one process to share."""
+    return _kept_tokens(tokenizer, tuple(texts), max_length)
+
+
+@lru_cache(maxsize=12)
+def _kept_tokens(tokenizer: Any, texts: tuple[str, ...], max_length: int) -> Tokenised:
+    return tokens_of(tokenizer, texts, max_length)
+
+
+def tokens_of(tokenizer: Any, texts: Sequence[str], max_length: int) -> Tokenised:
+    """Each text's tokens, cut at max_length, by a fast tokenizer of transformers."""
+    core = tokenizer.backend_tokenizer
+    # A tokenizer.json may itself ask for padding to a fixed width: MiniLM's pads everything to 128.
+    core.no_padding()
+    core.enable_truncation(max_length)
+    ids = [np.asarray(encoding.ids, np.int64) for encoding in core.encode_batch_fast(list(texts))]
+    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+    flat = np.concatenate(ids) if ids else np.empty(0, np.int64)
+    return Tokenised(flat, np.cumsum(lengths) - lengths, lengths, tokenizer.pad_token_id)
+
+
+def pair_lengths(first: Tokenised, second: Tokenised) -> Rows:
+    """What a pair costs in a padded batch: the length of its longer side."""
+    return np.maximum(first.lengths, second.lengths)
+
+
+def length_batches(lengths: Rows, size: int, rng: np.random.Generator, pool: int | None = None) -> list[Rows]:
+    """Every row once, in batches of `size` with similar lengths; which rows meet, and the order, are drawn anew by `rng`.
+
+    Rows of equal length are shuffled before they are cut into batches. With `pool`, only so many batches at a time are
+    sorted: more mixed batches for more padding.
+    """
+    order = rng.permutation(len(lengths))
+    pools = _cut(order, len(order) if pool is None else pool * size)
+    batches = [batch for rows in pools for batch in _cut(rows[np.argsort(lengths[rows], kind="stable")], size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _cut(rows: Rows, size: int) -> list[Rows]:
+    return [rows[start : start + size] for start in range(0, len(rows), max(size, 1))]
+
+
+def pair_batch(first: Tokenised, second: Tokenised, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Token ids and mask (2B, T) of these pairs: the first B rows are first sentences, the other B second sentences."""
+    width = int(max(first.lengths[rows].max(), second.lengths[rows].max()))
+    sides = [side.batch(rows, width) for side in (first, second)]
+    return torch.cat([ids for ids, _ in sides]), torch.cat([mask for _, mask in sides])

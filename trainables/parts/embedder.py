@@ -1,0 +1,133 @@
+"""A trained sentence embedder as files, and how to use it without the recipe: encoder, mean pooling, adapter.
+
+Everything is safetensors and JSON. A plain adapter is stored as sentence-transformers' Dense, so that
+`SentenceTransformer(folder)` loads it too. One with dendrites, or with a second hidden layer, has no such form: then
+modules.json is left out, and as the encoder stands in a folder of its own, sentence-transformers refuses the model
+rather than load it without its adapter.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from trainables.parts import adapter as adapters
+from trainables.parts.adapter import Adapter
+from trainables.parts.batches import tokens_of
+from trainables.parts.dendrites.layer import rebuild, structure
+from trainables.parts.pooling import embed, in_batches
+
+ENCODER, POOLING, ADAPTER = "0_Transformer", "1_Pooling", "2_Dense"
+WEIGHTS = "model.safetensors"
+FILE = "embedder.json"
+SAMPLE = (  # of verify.json: short, long, plain, and with marks, so that padding and unknown words are tried
+    "A man is playing a guitar.",
+    "The doctor bought a red bicycle near the river.",
+    "Two dogs run through the snow while a small child watches them from behind the kitchen window of an old house.",
+    "Prices fell by 3.5% on Friday, the bank said.",
+    "hello",
+)
+Vectors = npt.NDArray[np.float32]
+
+
+class Embedder:
+    """A model that `save_model` wrote. Only this package, torch and transformers are needed to use it."""
+
+    def __init__(self, folder: str | Path, device: str = "cpu") -> None:
+        from transformers import AutoTokenizer
+
+        folder = Path(folder)
+        told = json.loads((folder / FILE).read_text())
+        self.max_length: int = told["max_length"]
+        self.device = device
+        self.tokenizer = AutoTokenizer.from_pretrained(folder / ENCODER, local_files_only=True)
+        self.encoder = _read_encoder(folder / ENCODER).to(device).eval()
+        self.adapter = rebuild(adapters.from_structure(told["adapter"]), told["dendrites"])
+        self.adapter.load_state_dict(load_file(folder / ADAPTER / WEIGHTS))
+        self.adapter.to(device).eval()
+
+    def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
+        """Vectors (N, d) of the texts, float32, in their order; not normalised."""
+        tokens = tokens_of(self.tokenizer, texts, self.max_length)
+        return in_batches(self._vectors, tokens, batch_size, self.device)
+
+    def _vectors(self, ids: Tensor, mask: Tensor) -> Tensor:
+        vectors: Tensor = self.adapter(embed(self.encoder, ids, mask))
+        return vectors
+
+
+def load(folder: str | Path) -> Callable[[Sequence[str]], Vectors]:
+    """What an exported folder holds, as a function from texts to vectors."""
+    return Embedder(folder).encode
+
+
+def save_model(folder: Path, encoder: nn.Module, tokenizer: Any, max_length: int, adapter: Adapter) -> None:
+    """Write a model, whole or not at all; what stood in `folder` is replaced. verify.json keeps its answers to `SAMPLE`."""
+    beside = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    dendrites = structure(adapter)
+    _write_encoder(beside / ENCODER, encoder, tokenizer)
+    _write_weights(beside / ADAPTER, adapter)
+    _write_json(beside / FILE, {"max_length": max_length, "adapter": adapter.structure(), "dendrites": dendrites})
+    if not dendrites and not adapter.hidden_width:
+        _write_sentence_transformers(beside, max_length, adapter)
+    outputs = Embedder(beside).encode(SAMPLE)
+    _write_json(beside / "verify.json", {"texts": SAMPLE, "outputs": outputs.tolist()})
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(beside, folder)
+
+
+def _read_encoder(folder: Path) -> nn.Module:
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.random.fork_rng(devices=[]):  # transformers draws weights, which are replaced at once
+        model: nn.Module = AutoModel.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+    model.pooler = None
+    model.load_state_dict(load_file(folder / WEIGHTS))
+    return model
+
+
+def _write_encoder(folder: Path, encoder: nn.Module, tokenizer: Any) -> None:
+    _write_weights(folder, encoder)
+    encoder.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+    tokenizer.save_pretrained(folder)
+
+
+def _write_weights(folder: Path, module: nn.Module) -> None:
+    folder.mkdir(parents=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def _write_sentence_transformers(folder: Path, max_length: int, adapter: Adapter) -> None:
+    """The JSON by which sentence-transformers finds encoder, pooling and adapter."""
+    library = "sentence_transformers.models"
+    parts = {ENCODER: "Transformer", POOLING: "Pooling", ADAPTER: "Dense"}
+    modules = [{"idx": i, "name": str(i), "path": path, "type": f"{library}.{kind}"} for i, (path, kind) in enumerate(parts.items())]
+    encoder = {"max_seq_length": max_length, "do_lower_case": False, "model_args": {"add_pooling_layer": False}}
+    dense = {
+        "in_features": adapter.in_dim,
+        "out_features": adapter.out_dim,
+        "bias": True,
+        "activation_function": "torch.nn.modules.linear.Identity",
+        "use_residual": adapter.residual,
+    }
+    (folder / POOLING).mkdir()
+    _write_json(folder / "modules.json", modules)
+    _write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine", "prompts": {}})
+    _write_json(folder / ENCODER / "sentence_bert_config.json", encoder)
+    _write_json(folder / POOLING / "config.json", {"word_embedding_dimension": adapter.in_dim, "pooling_mode_mean_tokens": True})
+    _write_json(folder / ADAPTER / "config.json", dense)
+
+
+def _write_json(file: Path, content: Any) -> None:
+    file.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,68 @@
+"""A sentence model: encoder, mean pooling, adapter. How it is put together, and how it becomes files."""
+
+from pathlib import Path
+from typing import Any
+
+from raysweep.measure import folder_bytes
+from raysweep.problems import UserError
+from torch import Tensor, nn
+
+from trainables.parts.adapter import Adapter, matched_width, output_width
+from trainables.parts.dendrites import structure
+from trainables.parts.embedder import save_model
+from trainables.parts.encoders import Encoder
+from trainables.parts.pooling import embed
+from trainables.parts.settings import AdapterSettings
+
+
+class SentenceModel(nn.Module):
+    """Encoder, mean pooling, adapter. Without an encoder it takes what pooling would have given."""
+
+    def __init__(self, encoder: nn.Module | None, adapter: Adapter) -> None:
+        super().__init__()
+        self.encoder, self.adapter = encoder, adapter
+
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Token ids [B, T] with their mask, or pooled embeddings [B, H], to [B, d]."""
+        if self.encoder is not None:
+            assert mask is not None
+            inputs = embed(self.encoder, inputs, mask)
+        embeddings: Tensor = self.adapter(inputs)
+        return embeddings
+
+
+def new_adapter(settings: AdapterSettings, hidden: int, texts: int) -> Adapter:
+    """An adapter without weights for an encoder `hidden` wide. Raises UserError when it does not fit encoder or data."""
+    width = output_width(hidden, settings.compression, settings.out_dim)
+    if settings.residual and width != hidden:
+        raise UserError(f"adapter.residual needs the encoder's width, {hidden}, but adapter.out_dim is {width}")
+    if settings.init == "pca" and width > (most := min(hidden, texts)):
+        raise UserError(f"adapter.init pca can give {most} dimensions here, not {width}: lower adapter.out_dim")
+    return Adapter(
+        hidden,
+        width,
+        residual=settings.residual,
+        hidden_width=matched_width(hidden, width, settings.matched_dendrites),
+        dropout=settings.dropout,
+        dropout_position=settings.dropout_position,
+        noise_std=settings.noise_std,
+    )
+
+
+def export_model(model: SentenceModel, encoder: Encoder, folder: Path) -> dict[str, Any]:
+    """Write the model in plain torch; what the registry says of it. A model without an encoder is served with `encoder`."""
+    save_model(folder, model.encoder or encoder.model, encoder.tokenizer, encoder.max_length, model.adapter)
+    return {
+        "parameters": count(encoder.model) + count(model.adapter),
+        "adapter_parameters": count(model.adapter),
+        "dimensions": model.adapter.out_dim,
+        "embedding_bytes": 4 * model.adapter.out_dim,
+        "bytes": folder_bytes(folder),
+        "dendrites": max((layer["dendrites"] for layer in structure(model).values()), default=0),
+        "sentence_transformer": (folder / "modules.json").exists(),
+    }
+
+
+def count(module: nn.Module) -> int:
+    """Its parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -7,15 +7,12 @@ whether dendrites grow, and whether to end; dendritic and plain trials have the 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from raysweep.measure import latency
 from raysweep.problems import UserError
 from raysweep.recipe import DataFacts, RecipeConfig
 from raysweep.trial import Evaluation, Report, State, Trial
@@ -23,18 +20,17 @@ from typing_extensions import Self
 
 from trainables.parts import optim
 from trainables.parts.adapter import initialise
-from trainables.parts.batches import Rows, length_batches
+from trainables.parts.batches import length_batches
 from trainables.parts.data import DataSettings, data_facts, read_pairs
 from trainables.parts.dendrites.growth import Growth, check, start_growth
 from trainables.parts.dendrites.settings import DendriteSettings
-from trainables.parts.embedder import Embedder
 from trainables.parts.encoders import Encoder, EncoderSettings, check_encoder, freeze, load_encoder, train_mode
 from trainables.parts.losses import pair_loss
 from trainables.parts.pace import hold_memory
-from trainables.parts.pairs import PairInputs, cosines, load_pairs, predict, vectors
+from trainables.parts.pairs import PairInputs, all_rows, cosines, in_parts, load_pairs, predict, vectors
 from trainables.parts.progress import Progress, fresh, of_now, restored
 from trainables.parts.scores import pearson, spearman
-from trainables.parts.sentence_model import SentenceModel, count, export_model, new_adapter
+from trainables.parts.sentence_model import SentenceModel, count, export_model, new_adapter, served_latency
 from trainables.parts.settings import AdapterSettings, LossSettings, TrainSettings
 
 LOADER = "trainables.parts.embedder:load"
@@ -108,7 +104,7 @@ def train(trial: Trial) -> Iterator[Report]:
         measured |= epoch_scores(run)
         progress.epoch += 1
         action = progress.judge(run.growth, measured["epoch.spearman"])
-        if action == "grown":
+        if action != "go on":
             run.optimizer = optimizer_after_growth(run)
         gap = measured.get("train.gap", 0.0)
         progress.over = action == "done" or progress.enough(patience, gap, settings.max_overfit_gap)
@@ -119,7 +115,7 @@ def train(trial: Trial) -> Iterator[Report]:
 def begin(trial: Trial) -> Run:
     """Everything that a trial trains with, as it stood if it was restored."""
     encoder = load_encoder(trial.config.encoder, trial.seed)
-    train, select = load_pairs(trial, encoder, "train"), load_pairs(trial, encoder, "select")
+    fitted, select = load_pairs(trial, encoder, "train"), load_pairs(trial, encoder, "select")
     model, growth = build(trial, encoder)
     progress = fresh(growth)
     if trial.restored:
@@ -128,7 +124,7 @@ def begin(trial: Trial) -> Run:
     optimizer = new_optimizer(trial.config, model, growth)
     if trial.restored:
         optim.restore(optimizer, trial.restored["optimizer"])
-    return Run(trial, encoder, model, growth, optimizer, train, select, progress)
+    return Run(trial, encoder, model, growth, optimizer, fitted, select, progress)
 
 
 def build(trial: Trial, encoder: Encoder) -> tuple[SentenceModel, Growth]:
@@ -166,11 +162,6 @@ def train_epoch(run: Run) -> float:
     return total / len(targets)
 
 
-def in_parts(rows: Rows, size: int) -> list[Rows]:
-    """`rows` in pieces of at most `size`."""
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
 def update(run: Run, step: int, total: int) -> None:
     """Change the weights by the gradients of step `step` (from 0) of `total`."""
     settings: TrainSettings = run.trial.config.train
@@ -199,12 +190,12 @@ def optimizer_after_growth(run: Run) -> torch.optim.AdamW:
 def epoch_scores(run: Run) -> dict[str, float]:
     """Spearman of the present weights on select, and on training pairs that are the same in every epoch."""
     size, sample = max(1, PREDICTED // run.trial.accumulate), run.trial.config.train.gap_rows
-    select = spearman(predict(run.model, run.select, np.arange(len(run.select.scores)), size), run.select.scores)
+    select = spearman(predict(run.model, run.select, all_rows(run.select), size), run.select.scores)
     if not sample:
         return {"epoch.spearman": select}
     rows = np.random.default_rng(run.trial.seed).permutation(len(run.train.scores))[:sample]
-    train = spearman(predict(run.model, run.train, rows, size), run.train.scores[rows])
-    return {"epoch.spearman": select, "train.spearman": train, "train.gap": train - select}
+    fitted = spearman(predict(run.model, run.train, rows, size), run.train.scores[rows])
+    return {"epoch.spearman": select, "train.spearman": fitted, "train.gap": fitted - select}
 
 
 def report(run: Run, measured: dict[str, float]) -> Report:
@@ -238,19 +229,13 @@ def kept_model(trial: Trial, state: State, encoder: Encoder) -> SentenceModel:
 
 
 def evaluate(trial: Trial, state: State) -> Evaluation:
-    """The kept weights on the report split; how long the exported model takes for one sentence, tokenising included."""
+    """The kept weights on the report split, and the latency of the exported model."""
     torch.set_num_threads(trial.threads)
     encoder = load_encoder(trial.config.encoder, trial.seed)
     pairs = load_pairs(trial, encoder, "report")
     model = kept_model(trial, state, encoder)
-    predictions = predict(model, pairs, np.arange(len(pairs.scores)), PREDICTED)
-    with TemporaryDirectory() as folder:
-        export_model(model, encoder, Path(folder, "model"))
-        embedder, texts = (
-            Embedder(Path(folder, "model"), trial.device),
-            cycle(read_pairs(trial.config.data, "select").first),
-        )
-    served = latency(lambda: embedder.encode([next(texts)]), warmup=5, repeats=50)
+    predictions = predict(model, pairs, all_rows(pairs), PREDICTED)
+    served = served_latency(model, encoder, read_pairs(trial.config.data, "select").first, trial.device)
     metrics = {
         "report.spearman": spearman(predictions, pairs.scores),
         "report.pearson": pearson(predictions, pairs.scores),

@@ -96,9 +96,14 @@ def _latency(spent: list[float]) -> Latency:
 
 
 def peak_memory_mb() -> float:
-    """The most memory this process ever held, in MB of 10^6 bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6  # macOS counts bytes, Linux KiB
+    """The most memory this process ever held, in MB of 10^6 bytes.
+
+    On Linux `getrusage` will not do: it begins with the peak of the process that started this one.
+    """
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) * 1024 / 1e6  # in KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts bytes
 
 
 def machine() -> dict[str, Any]:

@@ -52,7 +52,8 @@ class Search:
     def __init__(self, space: Space, objectives: Sequence[Objective], searcher: SearcherSpec, seed: int) -> None:
         self._space, self._searcher, self._seed = space, searcher, seed
         with _quiet():
-            self._study = optuna.create_study(directions=[objective.goal for objective in objectives])
+            directions = [objective.goal for objective in objectives]
+            self._study = optuna.create_study(directions=directions, sampler=RandomSampler(seed=0))
         self._trials: dict[int, optuna.Trial] = {}
         self._points: dict[int, Params] = {}  # sampled so far
         self._grid = self._whole_grid() if searcher.type == "grid" else None

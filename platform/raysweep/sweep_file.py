@@ -189,17 +189,24 @@ def _trials(space: Space, references: Mapping[str, dict[str, Any]]) -> list[dict
 
 
 def _misfits(recipe: Recipe, configs: Sequence[dict[str, Any]], file: str | None) -> list[Problem]:
-    """What the recipe has against configurations whose single settings all suit it, and against their data."""
+    """What the recipe has against configurations whose single settings all suit it, and against their data.
+
+    The first configuration whose data cannot be had is the last that is inspected: without a network each such look
+    takes minutes, and the others mostly lack the same.
+    """
     found: dict[Any, Problem] = {}
+    missing: list[Problem] = []
     for config in configs:
         try:
-            recipe.inspect(configure(recipe, config))
+            typed = configure(recipe, config)
+            if not missing:
+                recipe.inspect(typed)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 found.setdefault((detail["loc"], detail["msg"]), _misfit(detail, config, file))
         except UserError as error:
-            found.update({problem: problem for problem in error.problems})
-    return list(found.values())
+            missing = error.problems
+    return [*found.values(), *missing]
 
 
 def _misfit(detail: ErrorDetails, config: dict[str, Any], file: str | None) -> Problem:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from safetensors.numpy import load_file, save_file
-
 from raysweep import track
 from raysweep.journal import FILE, Journal, records
 from raysweep.problems import UserError
 from raysweep.registry import Registered, load_function, register
+from safetensors.numpy import load_file, save_file
+
 from tests import journals
 
 LOADER = "stub_recipes.lengths:load"

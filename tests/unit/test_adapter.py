@@ -58,7 +58,7 @@ def test_the_matched_control_starts_without_effect_and_then_learns() -> None:
     assert torch.equal(plain(x), control(x))
     control(x).sum().backward()
     assert control.hidden is not None
-    assert control.hidden[2].weight.grad.abs().sum() > 0
+    assert control.hidden.outer.weight.grad.abs().sum() > 0
 
 
 def test_default_start_is_that_of_a_linear_layer() -> None:

@@ -46,7 +46,13 @@ def arithmetic(draw: st.DrawFn, depth: int = 3) -> str:
     return f"({draw(arithmetic(depth - 1))} {operation} {draw(arithmetic(depth - 1))})"
 
 
-@given(arithmetic(), arithmetic(), st.sampled_from(["<", "<=", "==", "!=", ">", ">="]), st.integers(-9, 9), st.integers(-9, 9))
+@given(
+    arithmetic(),
+    arithmetic(),
+    st.sampled_from(["<", "<=", "==", "!=", ">", ">="]),
+    st.integers(-9, 9),
+    st.integers(-9, 9),
+)
 def test_arithmetic_is_pythons(left: str, right: str, order: str, x: int, y: int) -> None:
     text = f"{left} {order} {right}"
     try:

@@ -103,6 +103,12 @@ def test_the_proof_opens_the_report_split_last(tmp_path: Path) -> None:
     assert "opened" not in kinds(drive(Runner(), assignment(tmp_path, trial="t0002")))
 
 
+def test_a_model_that_predicts_no_numbers_is_infeasible(tmp_path: Path) -> None:
+    events = drive(Runner(), assignment(tmp_path, prove=True, config={"trouble": "blind"}))
+    assert kinds(events)[-2:] == ["failed", "finished"]
+    assert events[-1]["outcome"] == "infeasible"
+
+
 def test_an_untrained_reference_reports_step_zero(tmp_path: Path) -> None:
     events = drive(Runner(), assignment(tmp_path, config={"epochs": 0}, prove=True))
     assert kinds(events) == ["started", "reported", "saved", "opened", "evaluated", "finished"]

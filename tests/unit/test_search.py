@@ -253,7 +253,7 @@ def test_several_objectives_keep_intermediate_values_beside_the_trial() -> None:
 
 
 def test_a_journal_of_another_space_is_refused() -> None:
-    with pytest.raises(UserError, match="the space has changed since trial 0 was suggested: head is new"):
+    with pytest.raises(UserError, match="the space has changed since trial 0 was suggested: head"):
         Search(branching(), SCORE, SearcherSpec(), seed=0).recall(0, {"lr": 1e-3})
 
 

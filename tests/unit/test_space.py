@@ -49,18 +49,6 @@ def compiled(text: str) -> Space:
     return compile_space(file.data["space"], file.data.get("constraints", []), file.place)
 
 
-def problems(text: str) -> list[str]:
-    with pytest.raises(UserError) as caught:
-        compiled(text)
-    return [str(problem) for problem in caught.value.problems]
-
-
-def problem(setting: str) -> str:
-    """The one problem of a space that holds `x` and an innocent neighbour."""
-    (found,) = problems(f"space:\n  a: {{choice: [1, 2]}}\n  x: {setting}\n")
-    return found
-
-
 def by_name(space: Space) -> dict[str, Any]:
     return {dimension.name: dimension for dimension in space.settings}
 
@@ -125,7 +113,13 @@ def test_choices_of_lists_and_mappings_come_back_as_such() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     found = {str(space.suggest(study.ask())["layers"]) for _ in range(60)}
     assert found == {"[1, 2]", "[3]", "None", "a", "{'b': [True]}"}
-    assert [space.suggest(FixedTrial(point))["layers"] for point in space.points()] == [[1, 2], [3], None, "a", {"b": [True]}]
+    assert [space.suggest(FixedTrial(point))["layers"] for point in space.points()] == [
+        [1, 2],
+        [3],
+        None,
+        "a",
+        {"b": [True]},
+    ]
 
 
 def test_literal_mappings() -> None:
@@ -144,122 +138,18 @@ def test_steps_have_no_rounding_noise() -> None:
     assert space.suggest(FixedTrial({"x": 0.35000000000000003})) == {"x": 0.35}  # as Optuna computes it
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("{logunifrom: [1e-5, 1e-3]}", "f.yaml:3: x: unknown domain 'logunifrom' (did you mean 'loguniform'?)"),
-        ("{choise: [a, b]}", "f.yaml:3: x: unknown domain 'choise' (did you mean 'choice'?)"),
-        ("{when: a == 1}", "f.yaml:3: x: no domain here"),
-        ("{}", "f.yaml:3: x: no settings here ({value: {}} is an empty mapping)"),
-        ("{choice: [1, 2], grid: [3]}", "f.yaml:3: x: two domains, 'choice' and 'grid'; expected one"),
-        ("{choice: [1, 2], wen: a == 1}", "f.yaml:3: x: unknown key \"wen\" beside 'choice' (did you mean 'when'?)"),
-        ("{uniform: [0, 1], log: true}", "'uniform' takes no 'log' (loguniform is the logarithmic range)"),
-        ("{loguniform: [1, 2], step: 1}", "'loguniform' takes no 'step'"),
-        ("{int: [1, 8], log: true, step: 2}", "log and step exclude each other"),
-        ("{int: [1, 8], log: 1}", "log is true or false, found 1"),
-        ("{uniform: [1, 0]}", "the low end must be less than the high end, found [1, 0] (write the smaller one first)"),
-        ("{int: [3, 3]}", "the low end must be less than the high end, found [3, 3] (a plain value is fixed)"),
-        ("{uniform: [0, 1, 2]}", "'uniform' takes [low, high], found [0, 1, 2]"),
-        ("{uniform: {min: 0, max: 1}}", "'uniform' takes [low, high], found {\"min\": 0, \"max\": 1}"),
-        ("{loguniform: [0, 1]}", "a logarithmic range begins above 0, found 0"),
-        ("{int: [0, 9], log: true}", "a logarithmic range begins above 0, found 0"),
-        ('{loguniform: ["2e-5", 1e-3]}', 'x: "2e-5" is text, not a number (leave the quotes out)'),
-        ("{uniform: [zero, 1]}", 'expected a number, found "zero"'),
-        ("{uniform: [0, .inf]}", "expected a finite number, found inf"),
-        ("{uniform: [0, .nan]}", "expected a finite number, found nan"),
-        ("{int: [true, 3]}", "expected a number, found true"),
-        ("{int: [1, 1e3]}", "expected a whole number, found 1000.0 (write 1000)"),
-        ("{int: [0.5, 3]}", "expected a whole number, found 0.5 (uniform is the range of any numbers)"),
-        ("{uniform: [0.1, 0.2], step: 0.03}", "steps of 0.03 from 0.1 do not reach 0.2 (it could end at 0.19 or 0.22)"),
-        ("{int: [1, 10], step: 4}", "steps of 4 from 1 do not reach 10 (it could end at 9 or 13)"),
-        ("{int: [1, 3], step: 4}", "steps of 4 from 1 do not reach 3 (it could end at 5)"),
-        ("{uniform: [0, 1], step: 0}", "a step is more than 0, found 0.0"),
-        ("{uniform: [0, 1], step: null}", "expected a number, found null"),
-        ("{ordinal: [1, 4, 2]}", "an ordinal is in order, found [1, 4, 2] (in order: [1, 2, 4])"),
-        ("{ordinal: [a, b]}", 'expected a number, found "a"'),
-        ("{ordinal: [1]}", "an ordinal needs at least two values, found 1"),
-        ("{choice: [a]}", 'a choice of one value is no choice: found ["a"] (a plain value is fixed)'),
-        ("{choice: {a: {b: 1}}}", 'a choice of one value is no choice: found ["a"] (a plain value is fixed)'),
-        ("{choice: []}", "a choice of one value is no choice: found []"),
-        ("{choice: a}", "'choice' takes a list of values, found \"a\" (choice: [a, b])"),
-        ("{choice: [1, 2, 1.0]}", "1 and 1.0 are the same value"),
-        ("{choice: [[1], [1]]}", "[1] and [1] are the same value"),
-        ("{grid: []}", "a grid needs at least one value, found none"),
-        ("{grid: [1], when: a == 1}", "a grid takes no 'when'"),
-        ("{choice: {p: {y: {grid: [1, 2]}}, q: {}}}", "y: a grid cannot stand in a branch"),
-        ("{choice: {p: 5, q: {}}}", "the branch \"p\" takes settings, found 5 ({} for a branch without any)"),
-        ("{choice: [{1: a}, b]}", "keys within a value are text, found 1 (quotes make it text)"),
-        ("{value: {a: {true: b}}}", "keys within a value are text, found true"),
-        ("{branches: 3}", "'branches' takes [[name, sub-space], ...], found 3"),
-        ("{int: [1, 2], when: b == 1}", "`b == 1`: the space has no setting 'b'"),
-        ("{int: [1, 2], when: x == 1}", "settings depend on each other in a circle: x -> x"),
-        ("{int: [1, 2], when: a = 1}", "`a = 1` is no condition"),
-        ("{int: [1, 2], when: true}", "expected a condition"),
-    ],
-)
-def test_each_mistake_has_its_words_and_line(setting: str, message: str) -> None:
-    found = problem(setting)
-    assert message in found
-    assert found.startswith("f.yaml:3: ")
-
-
-def test_all_mistakes_come_at_once() -> None:
-    text = """
-space:
-  a: {loguniform: [-1, 2]}
-  b: {choice: [x]}
-  c: {int: [1, 2], when: a > 1 and bb == 'x' and d == 1}
-  "": 1
-  train..lr: 2
-  7: 3
-constraints:
-  - {if: c == 1, thn: a > 1}
-  - {not: a > 1, if: c > 1}
-  - {if: c == 1, then: a > 1, why: 5}
-  - c = 1
-  - f(c)
-  - c < e
-  - 5
-"""
-    found = problems(text)
-    lines = [int(problem.split(":")[1]) for problem in found]
-    assert sorted(lines) == [3, 4, 5, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16]
-
-
-def test_names_that_are_near() -> None:
-    (found,) = problems("space: {train.lr: {uniform: [0, 1]}}\nconstraints: [train.lrr < 1]")
-    assert found == "f.yaml:2: `train.lrr < 1`: the space has no setting 'train.lrr' (did you mean 'train.lr'?)"
-
-
-def test_conditions_in_a_circle() -> None:
-    text = "space:\n  a: {int: [1, 2], when: b > 1}\n  b: {int: [1, 2], when: c > 1}\n  c: {int: [1, 2], when: a > 1}\n"
-    (found,) = problems(text)
-    assert found.startswith("f.yaml:4: settings depend on each other in a circle: ")
-    assert set(found.rpartition(": ")[2].split(" -> ")) == {"a", "b", "c"}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "space:\n  a.b: 1\n  a:\n    b: 2\n",
-        "space:\n  m: {choice: {x: {a.b: 1}, y: {}}}\n  c: 1\n  a: {b: 2}\n",
-        "space:\n  m: {choice: {x: {a.b: 1}, y: {}}}\n  n: 3\n  k: {choice: {x: {a.b: 1}, y: {}}}\n",
-    ],
-)
-def test_a_setting_cannot_stand_twice(text: str) -> None:
-    (found,) = problems(text)
-    assert found.startswith("f.yaml:4: a.b is set twice, first on line 2")
-
-
-def test_a_branch_cannot_set_its_own_choice() -> None:
-    assert "m is set twice" in problems("space: {m: {choice: {x: {m: 1}, y: {}}}}")[0]
-
-
 def test_the_grid_is_an_outer_product_in_the_files_order() -> None:
     space = compiled("space: {seed: {grid: [0, 1, 2]}, x: {choice: [5, 6]}, task: {grid: [a, b]}}")
     assert space.grid_size == 6
     cells = [space.suggest(FixedTrial({"x": 5}), cell) for cell in range(6)]
-    assert [(cell["seed"], cell["task"]) for cell in cells] == [(0, "a"), (0, "b"), (1, "a"), (1, "b"), (2, "a"), (2, "b")]
+    assert [(cell["seed"], cell["task"]) for cell in cells] == [
+        (0, "a"),
+        (0, "b"),
+        (1, "a"),
+        (1, "b"),
+        (2, "a"),
+        (2, "b"),
+    ]
     assert space.points() == [{"x": 5}, {"x": 6}]
 
 
@@ -286,12 +176,15 @@ space:
     space = compiled(text)
     configs = [tuple(space.suggest(FixedTrial(point)).values()) for point in space.points()]
     branches = [("x", 1), ("x", 4), ("y", 0)]
-    assert configs == [(*a, *b) for a in [(True, 1), (True, 2), (False,)] for b in branches]
+    assert len(configs) == 9
+    assert set(configs) == {(*a, *b) for a in [(True, 1), (True, 2), (False,)] for b in branches}
 
 
 def test_points_name_the_first_range() -> None:
     with pytest.raises(UserError, match=r"f.yaml:3: b: a grid search cannot try all of a range"):
-        compiled("space:\n  a: {uniform: [0, 1], step: 0.5}\n  b: {uniform: [0, 1]}\n  c: {loguniform: [1, 2]}").points()
+        compiled(
+            "space:\n  a: {uniform: [0, 1], step: 0.5}\n  b: {uniform: [0, 1]}\n  c: {loguniform: [1, 2]}"
+        ).points()
 
 
 def test_points_beyond_counting_are_refused() -> None:
@@ -299,7 +192,13 @@ def test_points_beyond_counting_are_refused() -> None:
         compiled("space: {a: {int: [1, 1000000000]}, b: {int: [1, 9]}}").points()
 
 
-CONFIG = {"train.batch_size": 64, "train.accumulate": 4, "train.schedule": "linear", "pruning.method": "none", "dendrites.enabled": True}
+CONFIG = {
+    "train.batch_size": 64,
+    "train.accumulate": 4,
+    "train.schedule": "linear",
+    "pruning.method": "none",
+    "dendrites.enabled": True,
+}
 
 
 @pytest.mark.parametrize(
@@ -320,7 +219,9 @@ def test_constraints(changes: dict[str, Any], broken: str | None) -> None:
 
 
 def test_constraints_over_inactive_settings() -> None:
-    space = compiled("space: {a: {choice: {x: {s: 1}, y: {}}}}\nconstraints: [{not: s > 5}, {if: s > 0, then: s < 3}, s < 3]")
+    space = compiled(
+        "space: {a: {choice: {x: {s: 1}, y: {}}}}\nconstraints: [{not: s > 5}, {if: s > 0, then: s < 3}, s < 3]"
+    )
     assert space.violated({"a": "x", "s": 1}) is None
     assert space.violated({"a": "y"}) == "s < 3"  # the comparison is false
     assert [rule.inactive({"a": "y"}) for rule in space.constraints] == [(), (), ("s",)]
@@ -341,7 +242,9 @@ def test_a_constraint_that_cannot_be_computed() -> None:
 
 
 def test_draws_are_uniform_over_their_domain() -> None:
-    space = compiled("space: {a: {int: [1, 100], log: true}, b: {loguniform: [1e-4, 1]}, c: {uniform: [0, 1], step: 0.25}}")
+    space = compiled(
+        "space: {a: {int: [1, 100], log: true}, b: {loguniform: [1e-4, 1]}, c: {uniform: [0, 1], step: 0.25}}"
+    )
     rng = np.random.default_rng(0)
     drawn = [space.draw(rng) for _ in range(4000)]
     assert np.mean([config["b"] < 1e-2 for config in drawn]) == pytest.approx(0.5, abs=0.04)
@@ -376,7 +279,9 @@ print([setting.path for setting in compile_space(space, [], Place()).settings])
 
 def test_the_order_is_the_same_in_every_process() -> None:
     outputs = [
-        subprocess.run([sys.executable, "-c", ORDER], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
+        subprocess.run(
+            [sys.executable, "-c", ORDER], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        )
         for seed in ("1", "2")
     ]
     assert outputs[0].stdout == outputs[1].stdout

@@ -27,7 +27,6 @@ class Random:
 
     space: Config = field(default_factory=dict)
     rules: dict[str, list[tuple[Callable[[Config], bool], Member]]] = field(default_factory=dict)
-    discrete: bool = True
 
     def expect(self, path: str, active: Callable[[Config], bool], member: Member) -> None:
         self.rules.setdefault(path, []).append((active, member))
@@ -45,32 +44,32 @@ def one_of(values: list[Any]) -> Member:
 
 
 @st.composite
-def domains(draw: st.DrawFn) -> tuple[Config, Member, bool]:
-    """A domain's form, which values belong to it, and whether it is discrete."""
+def domains(draw: st.DrawFn) -> tuple[Config, Member]:
+    """A domain's form, and which values belong to it."""
     kind = draw(st.sampled_from(["choice", "ordinal", "uniform", "steps", "loguniform", "int", "log int", "value"]))
     low, width = draw(st.integers(1, 50)), draw(st.integers(1, 20))
     if kind == "choice":
-        values = draw(st.lists(st.sampled_from(["a", "2:4", None, 7, 0.5, [1, 2], [], {"k": [1]}]), min_size=2, max_size=4))
+        values = draw(
+            st.lists(st.sampled_from(["a", "2:4", None, 7, 0.5, [1, 2], [], {"k": [1]}]), min_size=2, max_size=4)
+        )
         values = [value for index, value in enumerate(values) if value not in values[:index]]
-        return ({"choice": values}, one_of(values), True) if len(values) > 1 else ({"value": 3}, one_of([3]), True)
+        return ({"choice": values}, one_of(values)) if len(values) > 1 else ({"value": 3}, one_of([3]))
     if kind == "ordinal":
         values = sorted(draw(st.sets(st.floats(-5, 5) | st.integers(-5, 5), min_size=2, max_size=4)))
-        return {"ordinal": values}, one_of(values), True
+        return {"ordinal": values}, one_of(values)
     if kind == "uniform":
-        return {"uniform": [low, low + width]}, lambda value: low <= value <= low + width, False
+        return {"uniform": [low, low + width]}, lambda value: low <= value <= low + width
     if kind == "steps":
         exact = [(low * 100 + 5 * step) / 100 for step in range(width + 1)]
         form = {"uniform": [exact[0], exact[-1]], "step": 0.05}
-        return form, lambda value: any(math.isclose(value, other, rel_tol=1e-12) for other in exact), True
+        return form, lambda value: any(math.isclose(value, other, rel_tol=1e-12) for other in exact)
     if kind == "loguniform":
-        return {"loguniform": [low / 100, low + width]}, lambda value: low / 100 <= value <= low + width, False
+        return {"loguniform": [low / 100, low + width]}, lambda value: low / 100 <= value <= low + width
+    if kind == "value":
+        return {"value": {"literal": low}}, one_of([{"literal": low}])
     step = draw(st.integers(1, 4)) if kind == "int" else 1
     form = {"int": [low, low + width * step], **({"step": step} if kind == "int" else {"log": True})}
-    return (form, one_of(list(range(low, low + width * step + 1, step))), True) if kind != "value" else (
-        {"value": {"literal": low}},
-        one_of([{"literal": low}]),
-        True,
-    )
+    return form, one_of(list(range(low, low + width * step + 1, step)))
 
 
 @st.composite
@@ -79,9 +78,8 @@ def spaces(draw: st.DrawFn) -> Random:
     found = Random()
 
     def add(holder: Config, path: str, active: Callable[[Config], bool], when: str | None = None) -> None:
-        form, member, discrete = draw(domains())
+        form, member = draw(domains())
         holder[path] = {**form, **({"when": when} if when else {})}
-        found.discrete &= discrete
         found.expect(path, active, member)
 
     found.space["flag"] = {"choice": [True, False]}
@@ -96,7 +94,7 @@ def spaces(draw: st.DrawFn) -> Random:
     found.expect("method", lambda config: True, one_of(names))
     for name, shared in itertools.product(names, ["s0", "s1"]):
         if draw(st.booleans()):
-            add(branches[name], shared, lambda config, name=name: config["method"] == name)  # type: ignore[misc]
+            add(branches[name], shared, lambda config, name=name: config["method"] == name)
     found.space["method"] = {"choice": branches}
     if "s0" in found.rules and draw(st.booleans()):
         add(found.space, "late", lambda config: "s0" in config and config["s0"] != 3, "s0 != 3")
@@ -135,8 +133,10 @@ def test_a_space_survives_the_journal(random: Random, seed: int) -> None:
 @given(spaces(), st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
 def test_the_points_are_all_that_can_be_drawn(random: Random, seed: int) -> None:
-    space = compiled({path: form for path, form in random.space.items() if path in ("flag", "guarded", "method", "late")})
-    sizes = [list(parameters) for s in space.dimensions if (parameters := s.domain.parameters()) is not None]  # type: ignore[union-attr]
+    space = compiled(
+        {path: form for path, form in random.space.items() if path in ("flag", "guarded", "method", "late")}
+    )
+    sizes = [list(parameters) for s in space.dimensions if (parameters := s.domain.parameters()) is not None]
     if len(sizes) < len(space.dimensions) or math.prod(map(len, sizes)) > 20_000:
         return
     configs = [repr(space.suggest(FixedTrial(point))) for point in space.points()]

@@ -1,6 +1,6 @@
-"""The adapter: a small layer behind mean pooling that maps a sentence's H numbers to d, trained or grown while the rest may rest.
+"""The adapter: a small layer behind mean pooling that maps the encoder's H numbers for a sentence to d.
 
-Shapes: B sentences, H the encoder's width, d the embedding's width. Nothing here imports raysweep: exported models use it.
+Shapes: B sentences, H, d. Nothing here imports raysweep, for exported models use it.
 """
 
 import math
@@ -13,11 +13,23 @@ Init = Literal["default", "identity", "pca"]
 Position = Literal["pre", "post"]
 
 
+class Hidden(nn.Module):
+    """[B, H] -> [B, d]: V relu(U x + c), with m hidden units."""
+
+    def __init__(self, in_dim: int, width: int, out_dim: int) -> None:
+        super().__init__()
+        self.inner, self.outer = _blank(in_dim, width), _blank(width, out_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.outer(torch.relu(self.inner(x)))
+        return y
+
+
 class Adapter(nn.Module):
     """[B, H] -> [B, d]: `linear(x)`, plus `hidden(x)` and `x` itself where asked for.
 
     `hidden_width` > 0 adds a plain hidden layer beside the linear one, the parameter-matched control of dendrites:
-    `V relu(U x + c)` with V zero at first, so it starts out where a dendrite does, without effect.
+    it starts without effect, as a dendrite does.
     """
 
     def __init__(
@@ -35,8 +47,8 @@ class Adapter(nn.Module):
         assert not residual or in_dim == out_dim, (in_dim, out_dim)
         self.in_dim, self.out_dim, self.residual, self.hidden_width = in_dim, out_dim, residual, hidden_width
         self.noise_std = noise_std
-        self.linear = nn.utils.skip_init(nn.Linear, in_dim, out_dim)
-        self.hidden = _hidden(in_dim, hidden_width, out_dim) if hidden_width else None
+        self.linear = _blank(in_dim, out_dim)
+        self.hidden = Hidden(in_dim, hidden_width, out_dim) if hidden_width else None
         self.before = nn.Dropout(dropout if dropout_position == "pre" else 0.0)
         self.after = nn.Dropout(dropout if dropout_position == "post" else 0.0)
 
@@ -75,8 +87,8 @@ def initialise(adapter: Adapter, kind: Init, seed: int, sample: Tensor | None = 
     generator = torch.Generator().manual_seed(seed)
     _linear_default(adapter.linear, generator)
     if adapter.hidden is not None:
-        _linear_default(adapter.hidden[0], generator)
-        nn.init.zeros_(adapter.hidden[2].weight)
+        _linear_default(adapter.hidden.inner, generator)
+        nn.init.zeros_(adapter.hidden.outer.weight)
     if kind == "default":
         return
     nn.init.zeros_(adapter.linear.bias)
@@ -89,12 +101,13 @@ def initialise(adapter: Adapter, kind: Init, seed: int, sample: Tensor | None = 
 
 
 def principal_directions(sample: Tensor, count: int) -> Tensor:
-    """[N, H] -> [count, H]: orthonormal directions of largest variance, widest first; each one's largest entry is positive."""
+    """[N, H] -> [count, H]: orthonormal directions of largest variance, widest first; their largest entries are positive."""
     centred = sample.double() - sample.double().mean(0)
     _, vectors = torch.linalg.eigh(centred.T @ centred)  # ascending
     rows = vectors.T.flip(0)[:count]
     largest = rows.gather(1, rows.abs().argmax(1, keepdim=True))
-    return (rows * largest.sign()).to(sample.dtype)
+    directions: Tensor = (rows * largest.sign()).to(sample.dtype)
+    return directions
 
 
 def output_width(hidden: int, compression: float | None, out_dim: int | None) -> int:
@@ -109,12 +122,10 @@ def matched_width(in_dim: int, out_dim: int, dendrites: int) -> int:
     return round(grown / (in_dim + 1 + out_dim))
 
 
-def _hidden(in_dim: int, width: int, out_dim: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.utils.skip_init(nn.Linear, in_dim, width),
-        nn.ReLU(),
-        nn.utils.skip_init(nn.Linear, width, out_dim, bias=False),
-    )
+def _blank(in_dim: int, out_dim: int, bias: bool = True) -> nn.Linear:
+    """A linear layer whose weights are not drawn yet; `nn.Linear` would draw them from torch's global generator."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, in_dim, out_dim, bias=bias)  # type: ignore[no-untyped-call]
+    return layer
 
 
 def _linear_default(linear: nn.Linear, generator: torch.Generator) -> None:

@@ -31,7 +31,9 @@ Columns = dict[str, list[Any]]
 class DataSettings(Settings):
     """Where sentence pairs come from, and what their columns are called."""
 
-    source: str = Field("synthetic", description="'synthetic', a folder with a file for each split, or a data set's hub name")
+    source: str = Field(
+        "synthetic", description="'synthetic', a folder with a file for each split, or a data set's hub name"
+    )
     train: str = Field("train", description="split or file to train on")
     select: str = Field("validation", description="split or file that the search goes by")
     report: str = Field("test", description="split or file that is opened only for the proof")
@@ -64,7 +66,9 @@ def read_pairs(settings: DataSettings, split: Split) -> Pairs:
     if split != "train" or settings.train_rows is None:
         return pairs
     if settings.train_rows > len(pairs):
-        raise UserError(f"data.train_rows is {settings.train_rows}, but {settings.source} has {len(pairs)} rows to train on")
+        raise UserError(
+            f"data.train_rows is {settings.train_rows}, but {settings.source} has {len(pairs)} rows to train on"
+        )
     # One order for every size, so that a larger sample holds the smaller one.
     return pairs.take(np.random.default_rng(0).permutation(len(pairs))[: settings.train_rows])
 
@@ -90,7 +94,10 @@ def content_hash(pairs: Pairs) -> str:
 
 def overlaps(settings: DataSettings) -> dict[str, int]:
     """Repeated pairs within each split, and pairs shared by two splits; a pair is two exact texts in either order."""
-    keys = {split: [frozenset(pair) for pair in zip(p.first, p.second, strict=True)] for split, p in _every_split(settings).items()}
+    keys = {
+        split: [frozenset(pair) for pair in zip(p.first, p.second, strict=True)]
+        for split, p in _every_split(settings).items()
+    }
     counts = {f"{split} repeated": len(pairs) - len(set(pairs)) for split, pairs in keys.items()}
     for one, other in (("train", "select"), ("train", "report"), ("select", "report")):
         counts[f"{one} in {other}"] = len(set(keys[one]) & set(keys[other]))  # type: ignore[index]
@@ -137,7 +144,9 @@ def _columns(settings: DataSettings, split: Split) -> tuple[Columns, str]:
     name: str = getattr(settings, split)
     folder = Path(settings.source).expanduser()
     if folder.is_file():
-        raise UserError([Problem(f"data.source is a file, {folder}", hint="name its folder here and the file in data.train")])
+        raise UserError(
+            [Problem(f"data.source is a file, {folder}", hint="name its folder here and the file in data.train")]
+        )
     if not folder.is_dir():
         return _hub_columns(settings.source, name), f"{settings.source} ({name})"
     if (folder / "dataset_dict.json").exists():
@@ -150,7 +159,9 @@ def _split_file(folder: Path, name: str) -> Path:
     names = [name] if name.endswith(SUFFIXES) else [name + suffix for suffix in SUFFIXES]
     files = [folder / option for option in names if (folder / option).is_file()]
     if len(files) > 1:
-        raise UserError(f"split '{name}' has {len(files)} files: {', '.join(map(str, files))}; name one with its ending")
+        raise UserError(
+            f"split '{name}' has {len(files)} files: {', '.join(map(str, files))}; name one with its ending"
+        )
     if not files:
         found = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES)
         stems = found if name.endswith(SUFFIXES) else [Path(file).stem for file in found]
@@ -169,7 +180,9 @@ def _file_columns(file: Path, settings: DataSettings) -> Columns:
         if file.suffix == ".jsonl":
             return _json_columns(file)
         tabs = file.suffix == ".tsv"
-        parse = csv.ParseOptions(delimiter="\t" if tabs else ",", quote_char=False if tabs else '"', newlines_in_values=not tabs)
+        parse = csv.ParseOptions(
+            delimiter="\t" if tabs else ",", quote_char=False if tabs else '"', newlines_in_values=not tabs
+        )
         wanted = (settings.first, settings.second, settings.score)
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(wanted, pyarrow.string()))
         return dict(csv.read_csv(file, parse_options=parse, convert_options=as_text).to_pydict())
@@ -207,13 +220,19 @@ def _hub_columns(source: str, name: str) -> Columns:
     except (OSError, ValueError, RuntimeError) as error:  # offline, unknown name, unknown split
         reason = str(error).partition("\n")[0]
         hint = "without network, save it elsewhere with datasets' save_to_disk and give that folder"
-        raise UserError([Problem(f"data.source: no folder '{source}', and not to be had from the hub: {reason}", hint=hint)]) from error
+        raise UserError(
+            [Problem(f"data.source: no folder '{source}', and not to be had from the hub: {reason}", hint=hint)]
+        ) from error
 
 
 def _checked(settings: DataSettings, columns: Columns, place: str) -> Pairs:
     names = {"first": settings.first, "second": settings.second, "score": settings.score}
     problems = [
-        Problem(f"no column '{name}' (data.{key})", place, hint=f"{did_you_mean(name, list(columns)) or ''} found: {', '.join(columns)}".strip())
+        Problem(
+            f"no column '{name}' (data.{key})",
+            place,
+            hint=f"{did_you_mean(name, list(columns)) or ''} found: {', '.join(columns)}".strip(),
+        )
         for key, name in names.items()
         if name not in columns
     ]

@@ -112,7 +112,10 @@ def _write_sentence_transformers(folder: Path, max_length: int, adapter: Adapter
     """The JSON by which sentence-transformers finds encoder, pooling and adapter."""
     library = "sentence_transformers.models"
     parts = {ENCODER: "Transformer", POOLING: "Pooling", ADAPTER: "Dense"}
-    modules = [{"idx": i, "name": str(i), "path": path, "type": f"{library}.{kind}"} for i, (path, kind) in enumerate(parts.items())]
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"{library}.{kind}"}
+        for i, (path, kind) in enumerate(parts.items())
+    ]
     encoder = {"max_seq_length": max_length, "do_lower_case": False, "model_args": {"add_pooling_layer": False}}
     dense = {
         "in_features": adapter.in_dim,
@@ -125,7 +128,9 @@ def _write_sentence_transformers(folder: Path, max_length: int, adapter: Adapter
     _write_json(folder / "modules.json", modules)
     _write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine", "prompts": {}})
     _write_json(folder / ENCODER / "sentence_bert_config.json", encoder)
-    _write_json(folder / POOLING / "config.json", {"word_embedding_dimension": adapter.in_dim, "pooling_mode_mean_tokens": True})
+    _write_json(
+        folder / POOLING / "config.json", {"word_embedding_dimension": adapter.in_dim, "pooling_mode_mean_tokens": True}
+    )
     _write_json(folder / ADAPTER / "config.json", dense)
 
 

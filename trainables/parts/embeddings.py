@@ -22,7 +22,9 @@ from trainables.parts.pooling import embed_all
 Vectors = npt.NDArray[np.float32]
 
 
-def frozen_embeddings(encoder: Encoder, texts: Sequence[str], shared: Path, device: str = "cpu", size: int = 64) -> Vectors:
+def frozen_embeddings(
+    encoder: Encoder, texts: Sequence[str], shared: Path, device: str = "cpu", size: int = 64
+) -> Vectors:
     """Mean-pooled vectors (N, H) of an encoder as it was loaded: read from `shared`, or made and left there.
 
     The array is memory-mapped and read-only. The encoder's weights must still be those of its fingerprint.
@@ -32,7 +34,9 @@ def frozen_embeddings(encoder: Encoder, texts: Sequence[str], shared: Path, devi
         shared.mkdir(parents=True, exist_ok=True)
         with _lock(file.with_suffix(".lock")):
             if not file.exists():  # another trial may have made it while this one waited
-                _write(file, embed_all(encoder.model, tokenise(encoder.tokenizer, texts, encoder.max_length), size, device))
+                _write(
+                    file, embed_all(encoder.model, tokenise(encoder.tokenizer, texts, encoder.max_length), size, device)
+                )
     vectors: Vectors = np.load(file, mmap_mode="r")
     return vectors
 

@@ -31,9 +31,15 @@ TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sente
 class EncoderSettings(Settings):
     """Which encoder, and which part of it learns."""
 
-    name: str = Field("embedded", description="'embedded' (small, random), 'package:<installed package>', a folder, or a hub name")
-    freeze: Literal["none", "all", "first"] = Field("none", description="which part keeps its weights: none, all, or the first layers")
-    freeze_layers: int = Field(0, ge=0, description="with freeze 'first': embeddings and so many first layers keep their weights")
+    name: str = Field(
+        "embedded", description="'embedded' (small, random), 'package:<installed package>', a folder, or a hub name"
+    )
+    freeze: Literal["none", "all", "first"] = Field(
+        "none", description="which part keeps its weights: none, all, or the first layers"
+    )
+    freeze_layers: int = Field(
+        0, ge=0, description="with freeze 'first': embeddings and so many first layers keep their weights"
+    )
     max_length: int = Field(128, ge=4, description="tokens after which a text is cut")
     layers: int | None = Field(None, ge=1, description="keep only the first layers; all, if not given")
 
@@ -62,7 +68,9 @@ def load_encoder(settings: EncoderSettings, seed: int) -> Encoder:
     if settings.layers is not None:
         keep_layers(model, settings.layers)
     key = f"{content} {settings.max_length} {settings.layers}"
-    return Encoder(model, tokenizer, model.config.hidden_size, settings.max_length, hashlib.sha256(key.encode()).hexdigest())
+    return Encoder(
+        model, tokenizer, model.config.hidden_size, settings.max_length, hashlib.sha256(key.encode()).hexdigest()
+    )
 
 
 def layers(model: nn.Module) -> nn.ModuleList:
@@ -108,9 +116,13 @@ def check_encoder(settings: EncoderSettings) -> list[Problem]:
     """What is wrong with the settings or the encoder's files; reads no weights."""
     problems = []
     if settings.freeze == "first" and settings.freeze_layers == 0:
-        problems.append(Problem("encoder.freeze is 'first', but encoder.freeze_layers is 0", hint="freeze at least 1 layer"))
+        problems.append(
+            Problem("encoder.freeze is 'first', but encoder.freeze_layers is 0", hint="freeze at least 1 layer")
+        )
     if settings.freeze != "first" and settings.freeze_layers > 0:
-        problems.append(Problem(f"encoder.freeze_layers is {settings.freeze_layers}, but encoder.freeze is '{settings.freeze}'"))
+        problems.append(
+            Problem(f"encoder.freeze_layers is {settings.freeze_layers}, but encoder.freeze is '{settings.freeze}'")
+        )
     try:
         config = _config(settings.name)
     except UserError as error:
@@ -175,7 +187,9 @@ def _hub_folder(name: str) -> Path:
     except (OSError, ValueError) as error:  # offline, unknown name, malformed name
         reason = str(error).strip().partition("\n")[0]
         hint = "expected 'embedded', 'package:<name>', a folder, or a hub name that is on this machine or can be downloaded"
-        raise UserError([Problem(f"encoder '{name}' is no folder, and not to be had from the hub: {reason}", hint=hint)]) from error
+        raise UserError(
+            [Problem(f"encoder '{name}' is no folder, and not to be had from the hub: {reason}", hint=hint)]
+        ) from error
 
 
 def _stamp(folder: Path | None) -> object:
@@ -203,7 +217,9 @@ def _read(folder: Path) -> tuple[nn.Module, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     with _quiet():
-        model = AutoModel.from_pretrained(folder, attn_implementation="sdpa", dtype=torch.float32, local_files_only=True)
+        model = AutoModel.from_pretrained(
+            folder, attn_implementation="sdpa", dtype=torch.float32, local_files_only=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if not tokenizer.is_fast:
         raise UserError(f"encoder {folder}: its tokenizer has no fast form (tokenizer.json)")

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 Kind = Literal["cosine", "cosent"]
@@ -15,7 +15,7 @@ def cosine_mse(cosines: Tensor, scores: Tensor) -> Tensor:
 
 
 def cosent(cosines: Tensor, scores: Tensor, scale: float = 20.0) -> Tensor:
-    """CoSENT, https://kexue.fm/archives/8847: log(1 + sum of exp(scale * (cos_j - cos_i)) over all i, j with score_i > score_j).
+    """log(1 + sum of exp(scale * (cos_j - cos_i)) over all i, j with score_i > score_j): https://kexue.fm/archives/8847.
 
     It ranks pairs within the batch only; a batch of equal scores has loss 0.
     """

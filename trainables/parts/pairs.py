@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from raysweep.trial import Trial
 from torch import Tensor, nn
 
@@ -96,3 +96,13 @@ def predict(model: nn.Module, pairs: PairInputs, rows: Rows, size: int) -> Float
     for places in length_batches(pairs.lengths[rows], size, np.random.default_rng(0)):
         found[places] = cosines(model, pairs, rows[places]).double().cpu().numpy()
     return found
+
+
+def all_rows(pairs: PairInputs) -> Rows:
+    """The numbers of all pairs."""
+    return np.arange(len(pairs.scores))
+
+
+def in_parts(rows: Rows, size: int) -> list[Rows]:
+    """`rows` in pieces of at most `size`."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -9,7 +9,7 @@ from trainables.parts.dendrites.growth import Action, Growth
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The weights that are kept if a trial ends now: their score, dendrites, and parameters of the part that is trained."""
+    """The weights that are kept if a trial ends now: their score, dendrites, and the parameters of what is trained."""
 
     score: float
     dendrites: int

@@ -1,15 +1,18 @@
 """A sentence model: encoder, mean pooling, adapter. How it is put together, and how it becomes files."""
 
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from raysweep.measure import folder_bytes
+from raysweep.measure import Latency, folder_bytes, latency
 from raysweep.problems import UserError
 from torch import Tensor, nn
 
 from trainables.parts.adapter import Adapter, matched_width, output_width
 from trainables.parts.dendrites import structure
-from trainables.parts.embedder import save_model
+from trainables.parts.embedder import Embedder, save_model
 from trainables.parts.encoders import Encoder
 from trainables.parts.pooling import embed
 from trainables.parts.settings import AdapterSettings
@@ -32,7 +35,7 @@ class SentenceModel(nn.Module):
 
 
 def new_adapter(settings: AdapterSettings, hidden: int, texts: int) -> Adapter:
-    """An adapter without weights for an encoder `hidden` wide. Raises UserError when it does not fit encoder or data."""
+    """An adapter without weights behind an encoder `hidden` wide. Raises UserError when encoder or data do not suit it."""
     width = output_width(hidden, settings.compression, settings.out_dim)
     if settings.residual and width != hidden:
         raise UserError(f"adapter.residual needs the encoder's width, {hidden}, but adapter.out_dim is {width}")
@@ -50,7 +53,7 @@ def new_adapter(settings: AdapterSettings, hidden: int, texts: int) -> Adapter:
 
 
 def export_model(model: SentenceModel, encoder: Encoder, folder: Path) -> dict[str, Any]:
-    """Write the model in plain torch; what the registry says of it. A model without an encoder is served with `encoder`."""
+    """Write a model in plain torch, with `encoder` if it has none of its own; what the registry says of it."""
     save_model(folder, model.encoder or encoder.model, encoder.tokenizer, encoder.max_length, model.adapter)
     return {
         "parameters": count(encoder.model) + count(model.adapter),
@@ -61,6 +64,15 @@ def export_model(model: SentenceModel, encoder: Encoder, folder: Path) -> dict[s
         "dendrites": max((layer["dendrites"] for layer in structure(model).values()), default=0),
         "sentence_transformer": (folder / "modules.json").exists(),
     }
+
+
+def served_latency(model: SentenceModel, encoder: Encoder, texts: Sequence[str], device: str) -> Latency:
+    """Time of one text at a time, from text to vector, by the exported model."""
+    with TemporaryDirectory() as folder:
+        export_model(model, encoder, Path(folder, "model"))
+        embedder = Embedder(Path(folder, "model"), device)
+    turns = cycle(texts)
+    return latency(lambda: embedder.encode([next(turns)]), warmup=5, repeats=50)
 
 
 def count(module: nn.Module) -> int:

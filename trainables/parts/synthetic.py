@@ -16,7 +16,13 @@ Row = tuple[str, str, float]
 Split = Literal["train", "select", "report"]
 ROWS: dict[Split, int] = {"train": 2000, "select": 400, "report": 400}
 SEED = 20  # of the data set itself, which is the same on every machine
-KEPT = (0.0, 0.3, 0.5, 0.7, 0.9)  # share of the first sentence's concepts that the second one keeps, drawn for each pair
+KEPT = (
+    0.0,
+    0.3,
+    0.5,
+    0.7,
+    0.9,
+)  # share of the first sentence's concepts that the second one keeps, drawn for each pair
 RELATED = 0.3  # probability that a concept that is not kept becomes its relative (the other one on its line)
 RELATED_SCORE = 0.4  # what a relative counts, where the same concept counts 1
 SAME_WORD = 0.1  # probability that a shared concept is named by the same word
@@ -156,7 +162,13 @@ def tokenizer() -> Any:
     core.post_processor = tokenizers.processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", known["[CLS]"]), ("[SEP]", known["[SEP]"])]
     )
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    names = {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
     return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=LONGEST, **names)
 
 

@@ -123,19 +123,24 @@ class Runner:
 
     def _finish(self, outcome: Outcome) -> Outcome:
         if self.assignment.prove:
-            outcome.events += self._prove()
+            proof = self._prove()
+            if proof is None:
+                return self._fail("infeasible", "a prediction on the report split is not finite", outcome)
+            outcome.events += proof
         outcome.add("finished", outcome="complete")
         outcome.over = True
         self.close()
         return outcome
 
-    def _prove(self) -> list[dict[str, Any]]:
-        """Open the report split for this trial and write its model; the trial's last report holds what is kept."""
+    def _prove(self) -> list[dict[str, Any]] | None:
+        """Open the report split and write the model that the last report holds; None when it predicts no numbers."""
         assert self._last is not None, "a recipe yields at least one report"
         state, folder = self._last.state(), self.assignment.folder
         self.close()  # frees the training state first
         trial = self._trial(state)
         evaluation = self._recipe.evaluate(trial, state)
+        if not np.isfinite(evaluation.predictions).all():
+            return None
         fresh = folder / f".{PREDICTIONS}"
         np.savez(fresh, predictions=evaluation.predictions, targets=evaluation.targets)
         os.replace(fresh, folder / PREDICTIONS)

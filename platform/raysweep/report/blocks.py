@@ -27,10 +27,10 @@ def note(text: str) -> Markup:
 
 
 def plot(name: str, figure: Figure | None, caption: str | None = None) -> Markup | None:
-    """A figure's data and its place; page.js draws it. `<` is escaped, so that data cannot end the script."""
+    """A figure's data and its place; page.js draws it. plotly's JSON escapes `<`, so data cannot end the script."""
     if figure is None:
         return None
-    data = Markup(figure.to_json().replace("<", "\\u003c"))
+    data = Markup(figure.to_json())
     place = tag("div", class_="plot", data_figure=f"figure-{name}")
     script = tag("script", data, type="application/json", id=f"figure-{name}")
     return tag("figure", place, script, tag("figcaption", caption) if caption else None)

@@ -1,5 +1,7 @@
 """The live display: what the sweep has found so far, what runs now, and how long it will take."""
 
+from statistics import fmean
+
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -24,23 +26,29 @@ def screen(view: SweepView, height: int, now: float) -> RenderableType:
 
 def left(view: SweepView) -> float | None:
     """Seconds until the sweep is over, from what trials took and how many run at once; None until that is known."""
-    over = [trial for trial in view.search if trial.over]
+    over = [trial.seconds for trial in view.search if trial.over]
     complete = [trial.seconds for trial in view.trials.values() if trial.state == "complete"]
     proof = view.proof_trials - sum(trial.over for trial in view.confirming)
     worked = sum(trial.seconds for trial in view.trials.values())
     if not over or worked == 0 or view.elapsed == 0 or (proof and not complete):
         return None
-    mean = sum(trial.seconds for trial in over) / len(over)
-    search = 0.0 if view.confirming else (view.spec.budget.trials - len(over)) * mean
-    full = sum(complete) / len(complete) if complete else 0.0
-    begun = sum(min(trial.seconds, full or mean) for trial in view.running)
     at_once = worked / view.elapsed  # seconds of training for each second of the clock
-    return max(0.0, search + proof * full - begun) / at_once
+    begun = sum(trial.seconds for trial in view.running)
+    if view.confirming:
+        return max(0.0, proof * fmean(complete) - begun) / at_once
+    search = max(0.0, (view.spec.budget.trials - len(over)) * fmean(over) - begun) / at_once
+    return _within_wall(view, search, fmean(over)) + (proof * fmean(complete) / at_once if proof else 0.0)
+
+
+def _within_wall(view: SweepView, search: float, mean: float) -> float:
+    """The search's seconds under its time limit, after which the trials that run still end."""
+    limit = view.spec.budget.wall_minutes
+    return search if limit is None else min(search, max(0.0, 60 * limit - view.elapsed) + mean)
 
 
 def _head(view: SweepView, now: float) -> list[RenderableType]:
     if not view.begun:
-        return [Text("the sweep has not begun")]
+        return [_one_line(Text("the sweep has not begun"))]
     title = Text(f"{view.spec.name} ", style="bold").append(
         f"recipe {view.spec.recipe}, {view.phase}", style="not bold dim"
     )
@@ -76,14 +84,14 @@ def _trials(view: SweepView, room: int, now: float) -> RenderableType:
     """What runs, then what was over last, as far as there is room; only the settings are cut to the width."""
     heads = ["trial", "step", view.metric, "state", "settings"]
     rows = [_row(view, trial, now) for trial in _shown(view, room)]
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for head, *cells in zip(heads, *rows, strict=True):
-        least = max(len(head), *(cell.cell_len for cell in cells)) if head != "settings" and cells else None
-        table.add_column(Text(head), no_wrap=True, overflow="ellipsis", min_width=least)
+    table = Table(box=None, header_style="dim", pad_edge=False, expand=True)
+    for head, *cells in zip(heads[:-1], *[row[:-1] for row in rows], strict=True):
+        table.add_column(Text(head), no_wrap=True, width=max([len(head), *(cell.cell_len for cell in cells)]))
+    table.add_column(heads[-1], no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
         table.add_row(*row)
     hidden = len(view.running) - len([trial for trial in _shown(view, room) if trial.state == "running"])
-    return Group(table, Text(f"{hidden} more running", style="dim")) if hidden else table
+    return Group(table, _one_line(Text(f"{hidden} more running", style="dim"))) if hidden else table
 
 
 def _shown(view: SweepView, room: int) -> list[TrialView]:

@@ -6,6 +6,7 @@ MLflow drops points that it has already (same name, time, step, value), so sendi
 import hashlib
 import json
 import logging
+import os
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
@@ -50,6 +51,7 @@ class Store:
             logging.getLogger(chatty).setLevel(logging.WARNING)
         spec, self.sweep, self._folder = story.sweep["spec"], story.id, directory / FOLDER
         self.uri = tracking_uri(spec, directory)
+        _ensure_tables(self.uri)
         self.client = MlflowClient(self.uri, self.uri)
         self.experiment = self._experiment(spec["tracking"]["mlflow"].get("experiment", "raysweep"), directory)
 
@@ -102,6 +104,18 @@ class Store:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another sweep's shipper was faster
                 raise
             return str(self.client.get_experiment_by_name(name).experiment_id)
+
+
+def _ensure_tables(uri: str) -> None:
+    """Create an sqlite store whole: MLflow takes over a second for its tables, and never mends a half-made file."""
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    with hold(path.with_name(f"{path.name}.lock"), LOCK_SECONDS):
+        if not path.exists():
+            beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+            MlflowClient(f"sqlite:///{beside}").search_experiments()
+            os.replace(beside, path)
 
 
 @dataclass(slots=True)

@@ -60,8 +60,11 @@ class WandbSink:
             self._send()
 
     def close(self) -> None:
-        for run in list(self._open):
-            self._open.pop(run).finish(exit_code=1)  # a later fragment says how it ended, if the sweep goes on
+        try:
+            for run in list(self._open):
+                self._open.pop(run).finish(exit_code=1)  # a later fragment says how it ended, if the sweep goes on
+        finally:
+            wandb.teardown()  # a wandb-core that met an error may hold its runs "in use" for ever
 
     def _say(self, update: Update) -> None:
         if update.run == SWEEP:
@@ -169,8 +172,8 @@ def _sync(file: Path) -> None:
 
 
 def _await_orphan(pid_file: Path) -> None:
-    """A killed shipper's wandb-core still flushes for a moment; rows must not be counted before it is gone."""
-    if not pid_file.exists() or pid_file.read_text() == str(os.getpid()):
+    """The wandb-core of a killed shipper still writes for a moment; rows must not be counted before it is gone."""
+    if not pid_file.exists():
         return
     owner, deadline = pid_file.read_text(), time.monotonic() + ORPHAN_SECONDS
     while time.monotonic() < deadline and any(_serves(command, owner) for command in _commands()):

@@ -25,7 +25,7 @@ class Config(RecipeConfig):
     quality: float = Field(0.5, description="where the curve ends")
     epochs: int = Field(9, ge=0, description="steps of a trial")
     seconds: float = Field(0.0, ge=0, description="seconds that a step takes")
-    trouble: Literal["none", "raise", "nan", "memory", "die"] = Field("none", description="what goes wrong at step 2")
+    trouble: Literal["none", "raise", "nan", "memory", "die", "blind"] = Field("none", description="what goes wrong at step 2")
     alone: bool = Field(False, description="wants a process of its own")
 
     @property
@@ -51,7 +51,7 @@ def train(trial: Trial) -> Iterator[Report]:
 
 
 def _stumble(config: Config, trial: Trial, step: int) -> None:
-    if step != 2 or config.trouble == "none":
+    if step != 2 or config.trouble in ("none", "blind"):
         return
     if config.trouble == "raise":
         raise ValueError(f"no luck in {trial.id}")
@@ -69,6 +69,8 @@ def evaluate(trial: Trial, state: State) -> Evaluation:
     rng = np.random.default_rng(7)
     targets = rng.uniform(size=50)
     predictions = targets * trial.config.quality + np.random.default_rng(trial.seed).normal(0, 0.05, 50)
+    if trial.config.trouble == "blind":
+        predictions[3] = np.nan
     return Evaluation({"report.score": trial.config.quality}, predictions, targets, "spearman")
 
 

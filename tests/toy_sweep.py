@@ -1,6 +1,8 @@
 """A recipe that can be inspected but not trained, a sweep of it, and what is told when another text is loaded."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, Literal
@@ -90,9 +92,11 @@ def load(text: str, *overrides: str) -> SweepFile:
         return load_sweep(path, overrides)
 
 
-def known() -> "mock._patch[object]":
-    """While this is entered, `toy` is the one recipe."""
-    return mock.patch.object(recipe, "names", lambda: {"toy": lambda: Toy("toy")})
+@contextmanager
+def known() -> Iterator[None]:
+    """Within this, `toy` is the one recipe."""
+    with mock.patch.object(recipe, "names", return_value={"toy": lambda: Toy("toy")}):
+        yield
 
 
 def problems(text: str, *overrides: str) -> list[str]:

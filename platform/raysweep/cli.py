@@ -141,8 +141,10 @@ def _proceed(folder: Path, inline: bool, *, again: bool) -> None:
 
     found = sweep_folder.find(folder)
     with found.lock(), Progress(out) as progress, interruptible(partial(_leave, found.path, progress)):
-        for record in _records(found.journal):
-            progress.on_record(record)
+        if again:
+            progress.replay(_records(found.journal))
+        else:
+            progress.on_record(found.head())
         reason = proceed(found, _engine(inline), progress.on_record, again=again)
     if reason:
         complaints.print(f"[red]not complete:[/red] {escape(reason)}", soft_wrap=True)

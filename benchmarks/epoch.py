@@ -1,8 +1,8 @@
-"""What an epoch of sentence-pair training costs: python -m benchmarks.epoch --data DIR --encoder NAME [--rows 2000] [--out FILE]
+"""What an epoch of sentence-pair training costs: python -m benchmarks.epoch --data DIR [--rows 2000] [--out FILE]
 
 Our training step against the plain sentence-transformers loop, each run in a fresh process, the sides in turns, each
-repeat with a seed of its own. Seconds are those of the training loop, tokenising included, loading left out; Spearman is
-on the select split after the epoch.
+repeat with a seed of its own. Seconds are those of the training loop, tokenising included and loading left out.
+Spearman is on the select split after the epoch.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def share(runs: Runs, side: str) -> float:
 
 def rows(runs: Runs) -> list[Row]:
     """A line for each side."""
-    lines = []
+    lines: list[Row] = []
     for side, measured in runs.items():
         seconds, scores = ([run[key] for run in measured] for key in ("seconds", "spearman"))
         spread = f"{stdev(scores):.4f}" if len(scores) > 1 else "-"
@@ -48,12 +48,12 @@ def rows(runs: Runs) -> list[Row]:
 
 def verdict(runs: Runs) -> str:
     """Whether the target is met, and how far the scores are apart."""
-    taken, apart = (
-        share(runs, OURS),
-        mean(a["spearman"] - b["spearman"] for a, b in zip(runs[OURS], runs[PEER], strict=True)),
+    taken, met = share(runs, OURS), "met" if share(runs, OURS) <= MOST else "**missed**"
+    apart = mean(one["spearman"] - other["spearman"] for one, other in zip(runs[OURS], runs[PEER], strict=True))
+    return (
+        f"- ours takes {taken:.2f} of the plain loop's time; at most {MOST} wanted: {met}\n"
+        f"- Spearman, ours less plain: {apart:+.4f}"
     )
-    met = "met" if taken <= MOST else "**missed**"
-    return f"- ours takes {taken:.2f} of the plain loop's time; at most {MOST} wanted: {met}\n- Spearman, ours less plain: {apart:+.4f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -73,7 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not {OURS, PEER} <= set(options.sides):
         parser.error(f"--sides must have '{OURS}' and '{PEER}'")
     top = heading("An epoch of sentence-pair training", options.note)
-    settings = f"- batches of {options.batch} pairs, {options.rows} pairs, {options.threads} threads, AdamW at {LR:g}, weight decay {WEIGHT_DECAY:g}"
+    settings = (
+        f"- {options.rows} pairs in batches of {options.batch}, {options.threads} threads, "
+        f"AdamW at {LR:g} with weight decay {WEIGHT_DECAY:g}"
+    )
     runs = measure(options)
     head = ["side", "seconds", f"x {PEER}", "seconds, all", "Spearman", "deviation", "Spearman, all"]
     write_page([f"{top}\n{settings}", verdict(runs), table(head, rows(runs))], options.out)

@@ -1,4 +1,4 @@
-"""The sides of `benchmarks.epoch`, each in a process of its own: train one epoch, say how long it took and how good it is.
+"""The sides of `benchmarks.epoch`, each in a process of its own: train one epoch, say how long it took.
 
 Same model (encoder, mean pooling, a square linear layer that starts as the identity), data, learning rate, batch size,
 threads and loss: mean squared error of the cosine against the score.
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 from benchmarks.measured import write_result
 from trainables.parts import optim, pace
@@ -79,7 +79,7 @@ def ours(
 
 
 def plain(folder: Path, options: dict[str, Any], pairs: Pairs, fused: bool = False) -> tuple[float, Encode]:
-    """sentence-transformers as its examples use it: DataLoader with shuffling and its collate, its loss, torch's AdamW."""
+    """sentence-transformers by hand: DataLoader with shuffling and its collate, its loss, torch's AdamW."""
     from sentence_transformers import InputExample, SentenceTransformer
     from sentence_transformers.losses import CosineSimilarityLoss
     from torch.utils.data import DataLoader

@@ -1,11 +1,13 @@
 """The trial of nothing, the same for every side: sleep, report, leave a mark of the time. Standard library only."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 STEPS = 9  # reports of a trial, and the last rung's step: ASHA with eta 3 compares at steps 1 and 3
+_IMPORTING = threading.Lock()  # four threads at once break the imports that transformers puts off
 
 
 def train(
@@ -18,8 +20,9 @@ def train(
     """
     _mark(marks)
     if imports:
-        import torch  # noqa: F401
-        from transformers import AutoTokenizer, BertModel  # noqa: F401 - `import transformers` alone loads no model
+        with _IMPORTING:
+            import torch  # noqa: F401
+            from transformers import AutoTokenizer, BertModel  # noqa: F401 - `import transformers` alone loads no model
     for step in range(done + 1, STEPS + 1):
         time.sleep(seconds)
         _mark(marks)

@@ -6,6 +6,7 @@ first moment to the last one's last report; "process" is all, from the interpret
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,7 @@ def measure(load: Load, repeats: int) -> Runs:
         for side in SIDES:
             run = run_side("benchmarks.overhead_sides", side, str(load.trials), json.dumps(load.work))
             runs[side].append({key: run[key] for key in ("trials", "process")})
+            print(f"{load.title}, {side}: {run['trials']:.2f} s, process {run['process']:.2f} s", file=sys.stderr)
     return runs
 
 

@@ -1,6 +1,5 @@
 """A real `mlflow server` on the loopback interface, and what a store must hold for a journal."""
 
-import math
 import os
 import signal
 import socket
@@ -114,10 +113,9 @@ def _assert_curves(client: MlflowClient, run: Any, found: list[Record]) -> None:
     for name, points in expected.items():
         history = client.get_metric_history(run.info.run_id, name)
         assert sorted((metric.timestamp, metric.step, repr(metric.value)) for metric in history) == sorted(points)
-    final = {name: value for r in found if r["kind"] == "finished" for name, value in r["values"].items()}
-    for name, value in final.items():
-        shown = run.data.metrics[f"final/{name}"]
-        assert shown == value or (math.isnan(shown) and math.isnan(value))
+    last = {name: value for r in found if r["kind"] == "finished" for name, value in r["values"].items()}
+    shown = {name: repr(run.data.metrics[name]) for name in last}
+    assert shown == {name: repr(float(value)) for name, value in last.items()}
 
 
 def _milliseconds(record: Record) -> int:

@@ -23,7 +23,7 @@ from raysweep.logged_model import upload, verify
 from raysweep.model_folder import ModelFolder, seal
 from raysweep.problems import UserError
 from raysweep.served_model import load_function
-from raysweep.track.mlflow import KEY, LONGEST_DIGEST, Store, trial_key
+from raysweep.track.mlflow import DIGEST, KEY, Store, trial_key
 from raysweep.track.pages import comparison, model_page, score
 from raysweep.track.process import ENVIRONMENT
 from raysweep.track.updates import SWEEP, Story, Update
@@ -166,7 +166,7 @@ class _Registration:
     def _log_metrics(self, model: LoggedModel, run: str) -> None:
         """Report metrics, tied to the model and to the report split; the same points that the shipper sends."""
         data, evaluated = self._champion.data, self._champion.evaluated
-        digest = data.get("hashes", {}).get("report", "")[:LONGEST_DIGEST]
+        digest = data.get("hashes", {}).get("report", "")[:DIGEST]
         dataset = {"dataset_name": f"{data['name']}/report", "dataset_digest": digest} if digest else {}
         time = round(evaluated["time"] * 1000)
         for metric, value in evaluated["metrics"].items():

@@ -168,7 +168,7 @@ def test_wandb_can_read_its_own_files_back(tmp_path: Path) -> None:
         check=True,
         env={**os.environ, **QUIET, "WANDB_CONFIG_DIR": str(tmp_path)},
     ).stdout
-    assert "final/spearman" in shown
+    assert "raysweep.outcome" in shown
     assert "synthetic" in file.read_bytes().decode(errors="replace")
 
 

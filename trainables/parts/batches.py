@@ -66,7 +66,7 @@ def pair_lengths(first: Tokenised, second: Tokenised) -> Rows:
 
 
 def length_batches(lengths: Rows, size: int, rng: np.random.Generator, pool: int | None = None) -> list[Rows]:
-    """Every row once, in batches of `size` with similar lengths; which rows meet, and the order, are drawn anew by `rng`.
+    """Every row once, in batches of `size` with similar lengths, in an order that `rng` draws.
 
     Rows of equal length are shuffled before they are cut into batches. With `pool`, only so many batches at a time are
     sorted: more mixed batches for more padding.

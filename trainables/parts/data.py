@@ -1,8 +1,6 @@
-"""Sentence pairs with scores, by split: from a hub name, a folder, or the synthetic set. Checked whole, hashed, cached.
+"""Sentence pairs with scores, by split: read by `tables`, or the synthetic set. Checked whole, hashed, cached.
 
-A split is a file `<name>.parquet|jsonl|csv|tsv` of a folder, a split of a folder written by `datasets.save_to_disk`, or a
-split of a data set on the hub. CSV is read with quotes; TSV without, as GLUE writes it. The report split is only ever
-opened through `read_pairs(settings, "report")`.
+The report split is only ever opened through `read_pairs(settings, "report")`.
 """
 
 import hashlib
@@ -11,7 +9,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,26 +18,23 @@ from pydantic import Field
 from raysweep.problems import Problem, UserError, did_you_mean
 from raysweep.recipe import DataFacts, Settings
 from trainables.parts import synthetic
+from trainables.parts.tables import Columns, NoSourceError, read_table, stamp
 
 Split = Literal["train", "select", "report"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
-Columns = dict[str, list[Any]]
 
 
 class DataSettings(Settings):
     """Where sentence pairs come from, and what their columns are called."""
 
-    source: str = Field(
-        "synthetic", description="'synthetic', a folder with a file for each split, or a data set's hub name"
-    )
+    source: str = Field("synthetic", description="'synthetic', a folder with a file for each split, or a hub name")
     train: str = Field("train", description="split or file to train on")
     select: str = Field("validation", description="split or file that the search goes by")
     report: str = Field("test", description="split or file that is opened only for the proof")
     first: str = Field("sentence1", description="column of the first sentence")
     second: str = Field("sentence2", description="column of the second sentence")
     score: str = Field("score", description="column of the similarity")
-    score_max: float = Field(1.0, gt=0, description="the largest score; scores are divided by it (5.0 for raw STS-B)")
+    score_max: float = Field(1.0, gt=0, description="what scores are divided by to lie in 0..1 (5.0 for raw STS-B)")
     train_rows: int | None = Field(None, ge=1, description="train on so many rows, a seeded sample; all, if not given")
 
 
@@ -62,13 +56,12 @@ class Pairs:
 
 def read_pairs(settings: DataSettings, split: Split) -> Pairs:
     """The pairs of a split. Raises UserError with everything that is wrong with it."""
-    pairs = _whole_split(settings.model_copy(update={"train_rows": None}), split, _stamp(settings, split))
+    whole = settings.model_copy(update={"train_rows": None})
+    pairs = _whole_split(whole, split, None if settings.source == "synthetic" else stamp(settings.source))
     if split != "train" or settings.train_rows is None:
         return pairs
     if settings.train_rows > len(pairs):
-        raise UserError(
-            f"data.train_rows is {settings.train_rows}, but {settings.source} has {len(pairs)} rows to train on"
-        )
+        raise UserError(f"data.train_rows is {settings.train_rows}, but {settings.source} has {len(pairs)} training rows")
     # One order for every size, so that a larger sample holds the smaller one.
     return pairs.take(np.random.default_rng(0).permutation(len(pairs))[: settings.train_rows])
 
@@ -93,15 +86,17 @@ def content_hash(pairs: Pairs) -> str:
 
 
 def overlaps(settings: DataSettings) -> dict[str, int]:
-    """Repeated pairs within each split, and pairs shared by two splits; a pair is two exact texts in either order."""
-    keys = {
-        split: [frozenset(pair) for pair in zip(p.first, p.second, strict=True)]
-        for split, p in _every_split(settings).items()
-    }
+    """Repeated pairs within each split, and pairs that two splits share; a pair is two exact texts in either order."""
+    keys = {split: _unordered(pairs) for split, pairs in _every_split(settings).items()}
     counts = {f"{split} repeated": len(pairs) - len(set(pairs)) for split, pairs in keys.items()}
-    for one, other in (("train", "select"), ("train", "report"), ("select", "report")):
-        counts[f"{one} in {other}"] = len(set(keys[one]) & set(keys[other]))  # type: ignore[index]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        shared = set(keys[SPLITS[one]]) & set(keys[SPLITS[other]])
+        counts[f"{SPLITS[one]} in {SPLITS[other]}"] = len(shared)
     return counts
+
+
+def _unordered(pairs: Pairs) -> list[frozenset[str]]:
+    return [frozenset(texts) for texts in zip(pairs.first, pairs.second, strict=True)]
 
 
 def _every_split(settings: DataSettings) -> dict[Split, Pairs]:
@@ -110,10 +105,12 @@ def _every_split(settings: DataSettings) -> dict[Split, Pairs]:
     for split in SPLITS:
         try:
             splits[split] = read_pairs(settings, split)
+        except NoSourceError:
+            raise
         except UserError as error:
             problems += error.problems
     if problems:
-        raise UserError(list(dict.fromkeys(problems)))  # a missing folder is one problem, not three
+        raise UserError(problems)
     return splits
 
 
@@ -123,15 +120,9 @@ def _whole_split(settings: DataSettings, split: Split, stamp: object) -> Pairs:
     if settings.source == "synthetic":
         first, second, scores = zip(*synthetic.pairs(split), strict=True)
         return _frozen(list(first), list(second), np.array(scores))
-    columns, place = _columns(settings, split)
+    texts = (settings.first, settings.second, settings.score)
+    columns, place = read_table(settings.source, getattr(settings, split), texts)
     return _checked(settings, columns, place)
-
-
-def _stamp(settings: DataSettings, split: Split) -> object:
-    folder = Path(settings.source).expanduser()
-    if settings.source == "synthetic" or not folder.is_dir():
-        return None
-    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in sorted(folder.iterdir()))
 
 
 def _frozen(first: list[str], second: list[str], scores: npt.NDArray[np.float64]) -> Pairs:
@@ -139,105 +130,10 @@ def _frozen(first: list[str], second: list[str], scores: npt.NDArray[np.float64]
     return Pairs(first, second, scores)
 
 
-def _columns(settings: DataSettings, split: Split) -> tuple[Columns, str]:
-    """The columns of a split, and where they came from."""
-    name: str = getattr(settings, split)
-    folder = Path(settings.source).expanduser()
-    if folder.is_file():
-        raise UserError(
-            [Problem(f"data.source is a file, {folder}", hint="name its folder here and the file in data.train")]
-        )
-    if not folder.is_dir():
-        return _hub_columns(settings.source, name), f"{settings.source} ({name})"
-    if (folder / "dataset_dict.json").exists():
-        return _saved_columns(folder, name), f"{folder} ({name})"
-    file = _split_file(folder, name)
-    return _file_columns(file, settings), str(file)
-
-
-def _split_file(folder: Path, name: str) -> Path:
-    names = [name] if name.endswith(SUFFIXES) else [name + suffix for suffix in SUFFIXES]
-    files = [folder / option for option in names if (folder / option).is_file()]
-    if len(files) > 1:
-        raise UserError(
-            f"split '{name}' has {len(files)} files: {', '.join(map(str, files))}; name one with its ending"
-        )
-    if not files:
-        found = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES)
-        stems = found if name.endswith(SUFFIXES) else [Path(file).stem for file in found]
-        hint = did_you_mean(name, stems) or f"found: {', '.join(found) or 'no data files'}"
-        raise UserError([Problem(f"no file for split '{name}': expected {' or '.join(names)}", str(folder), hint=hint)])
-    return files[0]
-
-
-def _file_columns(file: Path, settings: DataSettings) -> Columns:
-    import pyarrow
-    from pyarrow import csv, parquet
-
-    try:
-        if file.suffix == ".parquet":
-            return dict(parquet.read_table(file).to_pydict())
-        if file.suffix == ".jsonl":
-            return _json_columns(file)
-        tabs = file.suffix == ".tsv"
-        parse = csv.ParseOptions(
-            delimiter="\t" if tabs else ",", quote_char=False if tabs else '"', newlines_in_values=not tabs
-        )
-        wanted = (settings.first, settings.second, settings.score)
-        as_text = csv.ConvertOptions(column_types=dict.fromkeys(wanted, pyarrow.string()))
-        return dict(csv.read_csv(file, parse_options=parse, convert_options=as_text).to_pydict())
-    except pyarrow.ArrowInvalid as error:
-        raise UserError([Problem(f"cannot be read: {error}", str(file))]) from error
-
-
-def _json_columns(file: Path) -> Columns:
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            rows.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise UserError([Problem(f"is no JSON object: {error}", str(file), number)]) from error
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _saved_columns(folder: Path, name: str) -> Columns:
-    from datasets import load_from_disk
-
-    splits = load_from_disk(str(folder))
-    if name not in splits:
-        raise UserError([Problem(f"no split '{name}'", str(folder), hint=did_you_mean(name, list(splits)))])
-    return dict(splits[name].with_format("arrow")[:].to_pydict())
-
-
-def _hub_columns(source: str, name: str) -> Columns:
-    if source.startswith((".", "/", "~")) or source.count("/") > 1:
-        raise UserError(f"data.source: there is no folder {source}")
-    from datasets import load_dataset
-
-    try:
-        return dict(load_dataset(source, split=name).with_format("arrow")[:].to_pydict())
-    except (OSError, ValueError, RuntimeError) as error:  # offline, unknown name, unknown split
-        reason = str(error).partition("\n")[0]
-        hint = "without network, save it elsewhere with datasets' save_to_disk and give that folder"
-        raise UserError(
-            [Problem(f"data.source: no folder '{source}', and not to be had from the hub: {reason}", hint=hint)]
-        ) from error
-
-
 def _checked(settings: DataSettings, columns: Columns, place: str) -> Pairs:
     names = {"first": settings.first, "second": settings.second, "score": settings.score}
-    problems = [
-        Problem(
-            f"no column '{name}' (data.{key})",
-            place,
-            hint=f"{did_you_mean(name, list(columns)) or ''} found: {', '.join(columns)}".strip(),
-        )
-        for key, name in names.items()
-        if name not in columns
-    ]
-    if problems:
-        raise UserError(problems)
+    if missing := [_no_column(key, name, columns, place) for key, name in names.items() if name not in columns]:
+        raise UserError(missing)
     first, second, raw = columns[settings.first], columns[settings.second], columns[settings.score]
     if not raw:
         raise UserError([Problem("has no rows", place)])
@@ -247,6 +143,11 @@ def _checked(settings: DataSettings, columns: Columns, place: str) -> Pairs:
     if problems:
         raise UserError(problems)
     return _frozen(first, second, scores)
+
+
+def _no_column(key: str, name: str, columns: Columns, place: str) -> Problem:
+    near = f"{did_you_mean(name, list(columns)) or ''} found: {', '.join(columns)}"
+    return Problem(f"no column '{name}' (data.{key})", place, hint=near.strip())
 
 
 def _number(value: Any) -> float:
@@ -262,12 +163,15 @@ def _bad_texts(name: str, texts: list[Any], place: str) -> list[Problem]:
     return _rows(f"column '{name}' has no text", bad, texts, place)
 
 
-def _bad_scores(settings: DataSettings, raw: list[Any], scores: npt.NDArray[np.float64], place: str) -> list[Problem]:
+def _bad_scores(
+    settings: DataSettings, raw: list[Any], scores: npt.NDArray[np.float64], place: str
+) -> list[Problem]:
+    name, top = settings.score, f"{settings.score_max:g}"
     outside = np.flatnonzero((scores < 0) | (scores > 1)).tolist()
-    hint = f"data.score_max, now {settings.score_max:g}, is what the scores are divided by"
+    hint = f"data.score_max, now {top}, is what the scores are divided by"
     return [
-        *_rows(f"column '{settings.score}' has no number", np.flatnonzero(np.isnan(scores)).tolist(), raw, place),
-        *_rows(f"column '{settings.score}' is outside 0..{settings.score_max:g}", outside, raw, place, hint),
+        *_rows(f"column '{name}' has no number", np.flatnonzero(np.isnan(scores)).tolist(), raw, place),
+        *_rows(f"column '{name}' is outside 0..{top}", outside, raw, place, hint),
     ]
 
 

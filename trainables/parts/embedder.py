@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +70,7 @@ def load(folder: str | Path) -> Callable[[Sequence[str]], Vectors]:
 
 
 def save_model(folder: Path, encoder: nn.Module, tokenizer: Any, max_length: int, adapter: Adapter) -> None:
-    """Write a model, whole or not at all; what stood in `folder` is replaced. verify.json keeps its answers to `SAMPLE`."""
+    """Write a model, whole or not at all, in place of what is in `folder`; verify.json keeps its answers to `SAMPLE`."""
     beside = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
     dendrites = structure(adapter)
@@ -90,10 +90,10 @@ def _read_encoder(folder: Path) -> nn.Module:
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     with torch.random.fork_rng(devices=[]):  # transformers draws weights, which are replaced at once
-        model: nn.Module = AutoModel.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+        model: Any = AutoModel.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
     model.pooler = None
     model.load_state_dict(load_file(folder / WEIGHTS))
-    return model
+    return cast(nn.Module, model)
 
 
 def _write_encoder(folder: Path, encoder: nn.Module, tokenizer: Any) -> None:

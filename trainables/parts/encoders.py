@@ -1,7 +1,7 @@
 """Encoders: where they come from, which part of them learns, and how each trial gets a fresh copy.
 
-Weights are read once per process and copied for each trial. Mean pooling is not part of an encoder (see `pooling`), and the
-pooler that BERT models carry, which no sentence vector passes through, is taken off.
+Weights are read once per process and copied for each trial. Mean pooling is not part of an encoder (see `pooling`), and
+the pooler that BERT models carry, which no sentence vector passes through, is taken off.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ class EncoderSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """A trial's own encoder. `fingerprint` is the sha256 of weights, config, max_length and layers as they were loaded."""
+    """A trial's own encoder. `fingerprint` is the sha256 of all that it was when it was loaded, max_length included."""
 
     model: nn.Module
     tokenizer: Any
@@ -186,7 +186,7 @@ def _hub_folder(name: str) -> Path:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
     except (OSError, ValueError) as error:  # offline, unknown name, malformed name
         reason = str(error).strip().partition("\n")[0]
-        hint = "expected 'embedded', 'package:<name>', a folder, or a hub name that is on this machine or can be downloaded"
+        hint = "expected 'embedded', 'package:<name>', a folder, or a hub name that can be downloaded"
         raise UserError(
             [Problem(f"encoder '{name}' is no folder, and not to be had from the hub: {reason}", hint=hint)]
         ) from error

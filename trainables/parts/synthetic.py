@@ -1,7 +1,7 @@
-"""Synthetic sentence pairs and an embedded encoder: enough to try a sweep with no download. Never a substitute for real data.
+"""Synthetic sentence pairs and an embedded encoder: to try a sweep with no download, no substitute for real data.
 
-A sentence tells who did what to which thing and where. Each of these four slots holds a concept, and each concept has four
-synonyms; how alike two sentences are is how many concepts they share. As two sentences seldom name a shared concept by the
+A sentence tells who did what to which thing and where. Each of these four slots holds a concept, and each concept has
+four synonyms; how alike two sentences are is how many concepts they share. As they seldom name a shared concept by the
 same word, and share idle words by chance, comparing words tells little: an encoder has to learn the synonyms.
 """
 
@@ -28,7 +28,7 @@ RELATED_SCORE = 0.4  # what a relative counts, where the same concept counts 1
 SAME_WORD = 0.1  # probability that a shared concept is named by the same word
 LAYERS, WIDTH, LONGEST = 2, 64, 128  # of the embedded encoder
 
-# One line is a family of two concepts; each concept is its synonyms. Verbs are those whose participle equals the past tense.
+# A line is a family of two concepts, a concept its synonyms. Verbs are those whose participle equals the past tense.
 WHO = """
 doctor physician medic clinician / nurse orderly caregiver attendant
 teacher instructor tutor educator / student pupil learner scholar
@@ -84,7 +84,7 @@ Meaning = tuple[int, ...]  # the concept in each slot; concepts 2k and 2k+1 are 
 
 
 def likeness(one: Meaning, other: Meaning) -> float:
-    """How alike two meanings are, 0 to 1: the weights of slots with the same concept, and a part of those with relatives."""
+    """How alike two meanings are, 0 to 1: the weight of slots with the same concept, and part of it for relatives."""
     parts = (1.0 if a == b else RELATED_SCORE if a // 2 == b // 2 else 0.0 for a, b in zip(one, other, strict=True))
     return round(sum(weight * part for weight, part in zip(WEIGHTS, parts, strict=True)), 4)
 
@@ -122,7 +122,9 @@ def _sentence(words: list[str], rng: np.random.Generator) -> str:
 
 @lru_cache(maxsize=1)
 def _every_split() -> dict[Split, list[Row]]:
-    rng, seen, rows = np.random.default_rng(SEED), set(), []
+    rng = np.random.default_rng(SEED)
+    seen: set[str] = set()
+    rows: list[Row] = []
     while len(rows) < sum(ROWS.values()):
         one = tuple(int(rng.integers(len(slot))) for slot in SLOTS)
         other = _variant(one, rng)
@@ -148,7 +150,7 @@ def vocabulary() -> list[str]:
 
 @lru_cache(maxsize=1)
 def tokenizer() -> Any:
-    """A WordPiece tokenizer of the synthetic vocabulary; other words fall into letters, so any Latin text can be encoded."""
+    """A WordPiece tokenizer of the synthetic vocabulary; other words fall into letters, so any English text will do."""
     import tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -24,7 +24,7 @@ from raysweep.track.updates import SWEEP, Opening, Point, Split, Story, Update
 
 METRICS, PARAMS, TAGS = 800, 100, 100  # a request's limits are 1000 in all, 100 params and 100 tags
 LONGEST_PARAM, LONGEST_TAG, LONGEST_NAME = 6000, 8000, 250  # beyond these MLflow cuts in silence, or refuses
-LONGEST_DIGEST = 36
+DIGEST = 16  # characters of a hash on MLflow's pages, of the 36 that it takes; the whole hash is in the profile
 LOCK_SECONDS = 30.0
 PAGE = 1000  # runs in one answer
 KEY = "raysweep.trial_key"
@@ -212,7 +212,7 @@ def _input(split: Split) -> DatasetInput:
     """The data set by name, source and hash; no row is read."""
     profile = {"rows": split.rows, "sha256": split.digest, "synthetic": split.synthetic}
     source = json.dumps({"source": split.source, "split": split.split})
-    name, digest = f"{split.name}/{split.split}", split.digest[:LONGEST_DIGEST]
+    name, digest = f"{split.name}/{split.split}", split.digest[:DIGEST]
     dataset = Dataset(name, digest, "raysweep", source, profile=json.dumps(profile))
     return DatasetInput(dataset, [InputTag("mlflow.data.context", split.split)])
 

@@ -159,13 +159,12 @@ class Story:
         yield Update(self._known(record), time, tags=tags)
 
     def _finished(self, record: Record, time: float) -> Iterator[Update]:
-        trial, outcome, step = self._known(record), str(record["outcome"]), int(record["step"] or 0)
+        trial, outcome = self._known(record), str(record["outcome"])
         facts = self._trials[trial]
-        final = _points({f"final/{name}": float(value) for name, value in record["values"].items()}, step, time)
         search, status = facts.role == "search", STATUS.get(outcome, "failed")
         facts.reported = {}
         last = search or status != "finished"
-        yield Update(trial, time, summary=final, tags={"raysweep.outcome": outcome}, status=status, last=last)
+        yield Update(trial, time, tags={"raysweep.outcome": outcome}, status=status, last=last)
         if search:
             yield Update(SWEEP, time, points=self._progress(outcome, record.get("value"), time))
 

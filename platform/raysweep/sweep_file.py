@@ -133,7 +133,7 @@ class _Checked:
         with self._collected("constraints"):
             self._problems += _rejections(space, self._place)
             if self.recipe is not None and len(self.references) == len(self.spec.references):
-                self._problems += _misfits(self.recipe, _trials(space, self.references), self._place.file)
+                self._problems += _misfits(self.recipe, _trials(space, self.references), self._place)
 
 
 def _of_space(detail: ErrorDetails) -> bool:
@@ -188,7 +188,7 @@ def _trials(space: Space, references: Mapping[str, dict[str, Any]]) -> list[dict
     return [*configs, *controls]
 
 
-def _misfits(recipe: Recipe, configs: Sequence[dict[str, Any]], file: str | None) -> list[Problem]:
+def _misfits(recipe: Recipe, configs: Sequence[dict[str, Any]], place: Place) -> list[Problem]:
     """What the recipe has against configurations whose single settings all suit it, and against their data.
 
     The first configuration whose data cannot be had is the last that is inspected: without a network each such look
@@ -203,10 +203,17 @@ def _misfits(recipe: Recipe, configs: Sequence[dict[str, Any]], file: str | None
                 recipe.inspect(typed)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
-                found.setdefault((detail["loc"], detail["msg"]), _misfit(detail, config, file))
+                found.setdefault((detail["loc"], detail["msg"]), _misfit(detail, config, place.file))
         except UserError as error:
-            missing = error.problems
+            missing = [_placed(problem, place) for problem in error.problems]
     return [*found.values(), *missing]
+
+
+def _placed(problem: Problem, place: Place) -> Problem:
+    """A recipe's problem at the line of the setting that it begins with."""
+    if problem.file:
+        return problem
+    return place.problem(("space", problem.message.partition(":")[0]), problem.message, problem.hint)
 
 
 def _misfit(detail: ErrorDetails, config: dict[str, Any], file: str | None) -> Problem:

@@ -24,12 +24,13 @@ from raysweep.model_folder import ModelFolder, seal
 from raysweep.problems import UserError
 from raysweep.served_model import load_function
 from raysweep.track.mlflow import DIGEST, KEY, Store, trial_key
-from raysweep.track.pages import comparison, model_page, score
+from raysweep.track.pages import comparison, model_page, score, winner
 from raysweep.track.process import ENVIRONMENT
 from raysweep.track.updates import SWEEP, Story, Update
 
 __all__ = ["Registered", "load_function", "register"]
 
+VERSIONS = "mlflow.modelVersions"
 PREVIOUS = "previous"  # the alias that the last champion receives
 UPLOAD_SECONDS = "60"  # a model's weights may take longer than a batch of metrics
 
@@ -59,7 +60,7 @@ class _Champion:
 
     @property
     def arm(self) -> dict[str, Any]:
-        return next(arm for arm in self.confirmed["arms"] if arm["arm"] == self.confirmed["winner"])
+        return winner(self.confirmed)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -68,6 +69,10 @@ class _Champion:
     @property
     def model(self) -> str:
         return str(self.sweep["spec"]["registry"]["model"] or self.sweep["name"])
+
+    @property
+    def alias(self) -> str:
+        return str(self.sweep["spec"]["registry"]["alias"])
 
 
 def register(directory: Path, loader: str, append: Callable[..., object]) -> Registered | None:
@@ -113,13 +118,15 @@ class _Registration:
         self._client, self._key = self._store.client, trial_key(story.id, champion.trial)
 
     def carry_out(self, loader: str) -> Registered:
-        name, alias = self._champion.model, str(self._champion.sweep["spec"]["registry"]["alias"])
         with _default_store(self._store.uri):
             made = self._known() or self._make(seal(self._champion.folder, loader))
-        self._promote(str(made.version), alias)
-        model_id, verified = made.source.removeprefix("models:/"), float(made.tags["raysweep.verified"])
-        uri = f"models:/{name}/{made.version}"
-        return Registered(name, str(made.version), alias, uri, model_id, verified, made.run_id)
+        name, number, alias = self._champion.model, str(made.version), self._champion.alias
+        model_id = made.source.removeprefix("models:/")
+        # What MLflow's page of the model shows as its versions; its own client writes it only in `register_model`.
+        self._client.set_logged_model_tags(model_id, {VERSIONS: json.dumps([{"name": name, "version": number}])})
+        self._promote(number, alias)
+        verified = float(made.tags["raysweep.verified"])
+        return Registered(name, number, alias, f"models:/{name}/{number}", model_id, verified, made.run_id)
 
     def _known(self) -> ModelVersion | None:
         expression = f"name = '{self._champion.model}' and tags.`{KEY}` = '{self._key}'"
@@ -188,7 +195,8 @@ class _Registration:
             "report": score(champion.arm),
             "verdict": "; ".join(map(comparison, champion.confirmed["comparisons"])),
         }
-        page = model_page(champion.sweep, champion.arm, champion.confirmed, champion.evaluated, folder.sha256)
+        uri = f"models:/{name}@{champion.alias}"
+        page = model_page(champion.sweep, champion.confirmed, champion.evaluated, uri)
         source = f"models:/{model.model_id}"
         return self._client.create_model_version(
             name, source, model.source_run_id, tags, description=page, model_id=model.model_id

@@ -210,10 +210,11 @@ def _misfits(recipe: Recipe, configs: Sequence[dict[str, Any]], place: Place) ->
 
 
 def _placed(problem: Problem, place: Place) -> Problem:
-    """A recipe's problem at the line of the setting that it begins with."""
-    if problem.file:
+    """A recipe's problem at the line of the setting that it begins with, if the file sets it."""
+    keys = ("space", problem.message.partition(":")[0])
+    if problem.file or not (keys in place.lines or keys in place.overrides):
         return problem
-    return place.problem(("space", problem.message.partition(":")[0]), problem.message, problem.hint)
+    return place.problem(keys, problem.message, problem.hint)
 
 
 def _misfit(detail: ErrorDetails, config: dict[str, Any], file: str | None) -> Problem:

@@ -244,9 +244,9 @@ def test_a_repeated_step_says_nothing_new_unless_its_values_are(tmp_path: Path) 
     points = [point for update in told(folder) for point in update.points]
     assert [point.name for point in points if point.step == 1] == [
         *journals.curve(0, 1),
-        "raysweep/seconds",
+        "step_seconds",
         "a",
-        "raysweep/seconds",
+        "step_seconds",
     ]
 
 

@@ -61,7 +61,9 @@ def read_pairs(settings: DataSettings, split: Split) -> Pairs:
     if split != "train" or settings.train_rows is None:
         return pairs
     if settings.train_rows > len(pairs):
-        raise UserError(f"data.train_rows is {settings.train_rows}, but {settings.source} has {len(pairs)} training rows")
+        raise UserError(
+            f"data.train_rows is {settings.train_rows}, but {settings.source} has {len(pairs)} training rows"
+        )
     # One order for every size, so that a larger sample holds the smaller one.
     return pairs.take(np.random.default_rng(0).permutation(len(pairs))[: settings.train_rows])
 
@@ -163,9 +165,7 @@ def _bad_texts(name: str, texts: list[Any], place: str) -> list[Problem]:
     return _rows(f"column '{name}' has no text", bad, texts, place)
 
 
-def _bad_scores(
-    settings: DataSettings, raw: list[Any], scores: npt.NDArray[np.float64], place: str
-) -> list[Problem]:
+def _bad_scores(settings: DataSettings, raw: list[Any], scores: npt.NDArray[np.float64], place: str) -> list[Problem]:
     name, top = settings.score, f"{settings.score_max:g}"
     outside = np.flatnonzero((scores < 0) | (scores > 1)).tolist()
     hint = f"data.score_max, now {top}, is what the scores are divided by"

@@ -27,6 +27,7 @@ RELATED = 0.3  # probability that a concept that is not kept becomes its relativ
 RELATED_SCORE = 0.4  # what a relative counts, where the same concept counts 1
 SAME_WORD = 0.1  # probability that a shared concept is named by the same word
 LAYERS, WIDTH, LONGEST = 2, 64, 128  # of the embedded encoder
+LIMITS = {"num_hidden_layers": LAYERS, "max_position_embeddings": LONGEST}
 
 # A line is a family of two concepts, a concept its synonyms. Verbs are those whose participle equals the past tense.
 WHO = """

@@ -25,7 +25,9 @@ def read_table(source: str, split: str, texts: Sequence[str]) -> tuple[Columns, 
     """
     folder = Path(source).expanduser()
     if folder.is_file():
-        raise NoSourceError([Problem(f"data.source is a file, {folder}", hint="name its folder, and the file in data.train")])
+        raise NoSourceError(
+            [Problem(f"data.source is a file, {folder}", hint="name its folder, and the file in data.train")]
+        )
     if not folder.is_dir():
         return _hub_columns(source, split), f"{source} ({split})"
     if (folder / "dataset_dict.json").exists():
@@ -48,7 +50,9 @@ def _split_file(folder: Path, split: str) -> Path:
     files = [folder / name for name in names if (folder / name).is_file()]
     if len(files) > 1:
         found = ", ".join(file.name for file in files)
-        raise UserError([Problem(f"split '{split}' has {len(files)} files: {found}", str(folder), hint="name one of them")])
+        raise UserError(
+            [Problem(f"split '{split}' has {len(files)} files: {found}", str(folder), hint="name one of them")]
+        )
     if not files:
         raise UserError([_no_file(folder, split, names)])
     return files[0]
@@ -90,6 +94,8 @@ def _json_columns(file: Path) -> Columns:
     rows: list[dict[str, Any]] = []
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 rows.append(dict(json.loads(line)))
             except (ValueError, TypeError) as error:

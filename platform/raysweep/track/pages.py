@@ -47,32 +47,42 @@ def _figure(value: float | None) -> str:
     return "not known" if value is None else f"{value:.4g}"
 
 
-def model_page(sweep: Record, arm: dict[str, Any], confirmed: Record, evaluated: Record, sha256: str) -> str:
+def model_page(sweep: Record, confirmed: Record, evaluated: Record, uri: str) -> str:
     """A registered version's page: what it is, what it trained on, how good, how large, and how to load it."""
-    card, data = evaluated.get("card") or {}, sweep.get("data") or {}
-    lines = [f"Champion of the sweep **{sweep['name']}** (recipe `{sweep['recipe']}`, arm {arm['arm']})."]
-    lines += [SYNTHETIC] if data.get("synthetic") else []
-    lines += [f"Trained on {data.get('name', 'unnamed data')} ({data.get('source', 'no source')})."]
+    card, data = dict(evaluated.get("card") or {}), sweep.get("data") or {}
+    arm = winner(confirmed)
+    sentence_transformer = bool(card.pop("sentence_transformer", False))
     seeds = ", ".join(map(str, arm.get("seeds", [])))
-    lines += [
-        f"Report split: {score(arm)}, over training seeds {seeds}; this model's own scores: {_metrics(evaluated)}."
+    lines = [
+        f"Champion of the sweep **{sweep['name']}** (recipe `{sweep['recipe']}`, arm {arm['arm']}).",
+        SYNTHETIC if data.get("synthetic") else "",
+        f"Trained on {data.get('name', 'unnamed data')} ({data.get('source', 'no source')}).",
+        f"On the report split: {score(arm)}, over training seeds {seeds}. This model: {_metrics(evaluated)}.",
+        "\n".join(f"- {comparison(row)}" for row in confirmed.get("comparisons", [])),
+        "\n".join(f"- {key}: {value}" for key, value in card.items()),
+        _loading(uri, sentence_transformer),
+        f"Made by `{sweep['command']}`" if sweep.get("command") else "",
     ]
-    lines += ["\n".join(f"- {comparison(row)}" for row in confirmed.get("comparisons", []))]
-    lines += ["\n".join(f"- {key}: {value}" for key, value in card.items())]
-    lines += [f"sha256 of its files: `{sha256}`", "Load it:", _loading(bool(card.get("sentence_transformer")))]
-    lines += [f"Made by `{sweep['command']}`"] if sweep.get("command") else []
     return "\n\n".join(line for line in lines if line)
 
 
-def _loading(sentence_transformer: bool) -> str:
-    lines = [
-        "```python",
-        'model = mlflow.pyfunc.load_model("models:/<name>@<alias>")',
-        'model.predict({"text": [...]})',
+def winner(confirmed: Record) -> dict[str, Any]:
+    """The arm that won."""
+    return next(arm for arm in confirmed["arms"] if arm["arm"] == confirmed["winner"])
+
+
+def _loading(uri: str, sentence_transformer: bool) -> str:
+    code = [
+        f'model = mlflow.pyfunc.load_model("{uri}")',
+        'model.predict(pandas.DataFrame({"text": ["a sentence", "another"]}))',
     ]
     if sentence_transformer:
-        lines += ["# or, from the version's artifacts:", 'SentenceTransformer("artifacts/model").encode([...])']
-    return "\n".join([*lines, "```"])
+        code += [
+            "",
+            f'folder = mlflow.artifacts.download_artifacts("{uri}/artifacts/model")',
+            "sentence_transformers.SentenceTransformer(folder)",
+        ]
+    return "\n".join(["```python", *code, "```"])
 
 
 def _metrics(evaluated: Record) -> str:

@@ -143,7 +143,7 @@ class Story:
         # and trackers show the newest of a step.
         if facts.reported.get(step) != (said := json.dumps(values, sort_keys=True)):
             facts.reported[step] = said
-            seconds = {"raysweep/seconds": float(record["seconds"])} if record.get("seconds") is not None else {}
+            seconds = {"step_seconds": float(record["seconds"])} if record.get("seconds") is not None else {}
             yield Update(trial, time, points=_points(values | seconds, step, time))
 
     def _decided(self, record: Record, time: float) -> Iterator[Update]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+
 from raysweep.journal import FILE, Record, records
 from raysweep.track.updates import sweep_id
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,8 @@ def upload(client: MlflowClient, model: LoggedModel, folder: ModelFolder) -> Log
             signature=_signature(folder),
             pip_requirements=_pins(),
         )
+        for compiled in list(packed.rglob("__pycache__")):
+            shutil.rmtree(compiled)
         client.log_model_artifacts(model.model_id, str(packed))
     return client.finalize_logged_model(model.model_id, "READY")
 
@@ -62,7 +65,7 @@ def _load_back(uri: str, model: LoggedModel, folder: ModelFolder) -> subprocess.
     source = Path(__file__).with_name("verify_model.py").read_text()
     with tempfile.TemporaryDirectory() as elsewhere:
         return subprocess.run(
-            [sys.executable, "-I", "-c", source, f"models:/{model.model_id}", str(folder.path / VERIFY)],
+            [sys.executable, "-I", "-B", "-c", source, f"models:/{model.model_id}", str(folder.path / VERIFY)],
             cwd=elsewhere,
             env={**os.environ, **OFFLINE, "MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri},
             capture_output=True,

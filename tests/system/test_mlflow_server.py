@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+
 from raysweep import track
 from raysweep.journal import FILE, records
-
 from tests import journals
 from tests.mlflow_server import Server, assert_complete, runs_of, serving
 

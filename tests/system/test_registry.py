@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from safetensors.numpy import load_file, save_file
+
 from raysweep import track
 from raysweep.journal import FILE, Journal, records
 from raysweep.problems import UserError
 from raysweep.registry import Registered, load_function, register
-from safetensors.numpy import load_file, save_file
-
 from tests import journals
 
 LOADER = "stub_recipes.lengths:load"
@@ -97,6 +97,7 @@ def test_a_model_is_registered_with_all_that_is_known_of_it(tmp_path: Path) -> N
     [model] = models(client)
     assert model.status == "READY"
     assert model.params["layers"] == "1"
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "tiny", "version": "1"}]
     [metric] = [metric for metric in model.metrics if metric.key == "report/spearman"]
     assert (metric.value, metric.dataset_name, metric.dataset_digest) == (0.72, "toy pairs/report", "c" * 16)
     assert records(directory / FILE)[-1]["uri"] == "models:/tiny/1"

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from raysweep import track
 from raysweep.journal import FILE, records
 from raysweep.problems import UserError
 from raysweep.track.process import start_shipper
 from raysweep.track.updates import sweep_id
 from raysweep.track.wandb_file import Written, fragments, read
-
 from tests import journals
 from tests.mlflow_server import Server, assert_complete, serving
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from raysweep.journal import FILE, records
 from raysweep.problems import UserError
 from raysweep.track.backlog import State, backlog, load_state
@@ -18,7 +19,6 @@ from raysweep.track.lock import Taken, hold
 from raysweep.track.shipper import Shipment, Worker
 from raysweep.track.tail import tail, whole_bytes
 from raysweep.track.updates import SWEEP, Story, Update, sweep_id
-
 from tests import journals
 
 LAST = Update(SWEEP, 0.0, files=("report.html",))  # shipped when the sweep is over

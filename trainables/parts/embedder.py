@@ -70,7 +70,7 @@ def load(folder: str | Path) -> Callable[[Sequence[str]], Vectors]:
 
 
 def save_model(folder: Path, encoder: nn.Module, tokenizer: Any, max_length: int, adapter: Adapter) -> None:
-    """Write a model, whole or not at all, in place of what is in `folder`; verify.json keeps its answers to `SAMPLE`."""
+    """Write a model, whole or not at all, in place of what is in `folder`; verify.json has its answers to `SAMPLE`."""
     beside = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
     dendrites = structure(adapter)

@@ -162,7 +162,10 @@ def _whole(model: Any, tokenizer: Any) -> tuple[Any, Any, str]:
 
 def _content_hash(model: Any, tokenizer: Any) -> str:
     digest = hashlib.sha256(model.config.to_json_string().encode())
-    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    core = copy.deepcopy(tokenizer.backend_tokenizer)
+    core.no_padding()  # `batches` sets these two on the shared tokenizer, so they are not part of what it is
+    core.no_truncation()
+    digest.update(core.to_str().encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.contiguous().numpy().tobytes())

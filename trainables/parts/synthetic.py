@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
 
 Row = tuple[str, str, float]
 Split = Literal["train", "select", "report"]
@@ -175,7 +174,7 @@ def tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=LONGEST, **names)
 
 
-def encoder(seed: int) -> nn.Module:
+def encoder(seed: int) -> Any:
     """A BERT with random weights that the seed decides; about 140,000 parameters."""
     import torch
     from transformers import BertConfig, BertModel
@@ -192,5 +191,4 @@ def encoder(seed: int) -> nn.Module:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: nn.Module = BertModel(config, add_pooling_layer=False).eval()
-    return model
+        return BertModel(config, add_pooling_layer=False).eval()

@@ -38,10 +38,14 @@ def run_side(module: str, *arguments: str) -> dict[str, Any]:
 def result_of(folder: Path, code: int) -> dict[str, Any]:
     """The result of a side that has ended; it must have ended well."""
     if code != 0:
-        last = (folder / "output.txt").read_text(errors="replace")[-3000:]
-        raise SystemExit(f"a side ended with exit code {code}:\n{last}")
+        raise SystemExit(f"a side ended with exit code {code}:\n{last_output(folder)}")
     result: dict[str, Any] = json.loads((folder / RESULT).read_text())
     return result
+
+
+def last_output(folder: Path) -> str:
+    """The end of what a side printed."""
+    return (folder / "output.txt").read_text(errors="replace")[-3000:]
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:

@@ -73,7 +73,7 @@ def ratio(runs: Runs, side: str, to: str, key: str) -> float:
 
 def rows(load: Load, runs: Runs) -> list[Row]:
     """A line for each side."""
-    lines = []
+    lines: list[Row] = []
     for side, measured in runs.items():
         trials, process = ([run[key] for run in measured] for key in ("trials", "process"))
         share = median(trials) / load.ideal if load.ideal else "-"

@@ -18,11 +18,10 @@ Counts = dict[str, int]
 
 
 def ours(folder: Path, trials: int, work: dict[str, Any]) -> Counts:
-    """Ours under Ray Tune at its default settings: warm processes, the journal with its flushes, a checkpoint a step."""
+    """Ours under Ray Tune at a sweep file's defaults: warm processes, journal with its flushes, a checkpoint a step."""
+    from benchmarks.sweeps import idle_sweep
     from raysweep.engine import cluster, tune
     from raysweep.journal import FILE, records
-
-    from benchmarks.sweeps import idle_sweep
 
     tune.run(idle_sweep(folder, trials, work, WORKERS), folder)
     cluster.leave()

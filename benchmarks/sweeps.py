@@ -4,15 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.nothing import STEPS
 from raysweep.journal import FILE, Journal, Record
 from raysweep.sweep import Sweep
 from raysweep.sweep_file import sweep_from_record
 
-from benchmarks.nothing import STEPS
-
 
 def idle_sweep(
-    folder: Path, trials: int, work: dict[str, Any], workers: int, listen: Callable[[Record], None] = lambda record: None
+    folder: Path,
+    trials: int,
+    work: dict[str, Any],
+    workers: int,
+    listen: Callable[[Record], None] = lambda record: None,
 ) -> Sweep:
     """A sweep over `quality`; on a folder that already holds a journal it stands where that one stood."""
     spec, space = sweep_from_record(

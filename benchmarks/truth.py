@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measured import heading, result_of, run_side, start_side, table, write_page
+from benchmarks.measured import heading, last_output, result_of, run_side, start_side, table, write_page
 from benchmarks.truth_sides import RUNGS, SIDES, TRIALS, Rungs
 
 MODULE = "benchmarks.truth_sides"
@@ -48,19 +48,19 @@ def restart(side: str) -> Restart:
         folder = Path(name)
         first = start_side(MODULE, folder, side)
         deadline = time.monotonic() + SECONDS_TO_KILL
-        while len(max(_tables(folder).get(first.pid, {}).values(), key=len, default=[])) < KILL_AT:
+        while len(max(tables(folder).get(first.pid, {}).values(), key=len, default=[])) < KILL_AT:
             if first.poll() is not None or time.monotonic() > deadline:
                 first.kill()
-                raise SystemExit(f"{side} was to be killed in the middle:\n{(folder / 'output.txt').read_text()[-3000:]}")
+                raise SystemExit(f"{side} was to be killed in the middle:\n{last_output(folder)}")
             time.sleep(0.01)
         first.kill()
         first.wait()
         second = start_side(MODULE, folder, side)
         result_of(folder, second.wait())
-        return Restart(_tables(folder)[first.pid], _tables(folder, first=True)[second.pid])
+        return Restart(tables(folder)[first.pid], tables(folder, first=True)[second.pid])
 
 
-def _tables(folder: Path, first: bool = False) -> dict[int, Rungs]:
+def tables(folder: Path, first: bool = False) -> dict[int, Rungs]:
     """The last, or the first, table that each process wrote; a torn last line is left out."""
     path = folder / RUNGS
     text = path.read_text() if path.exists() else ""

@@ -22,17 +22,16 @@ Rungs = dict[int, list[float]]  # the values recorded at each rung
 
 def ours(folder: Path) -> dict[str, int]:
     """The engine on a journal, new or left behind by a killed process; Optuna's study is the sweep's own."""
+    from benchmarks.sweeps import idle_sweep
     from raysweep.engine import cluster, tune
     from raysweep.journal import FILE
-
-    from benchmarks.sweeps import idle_sweep
 
     again = (folder / FILE).exists()
     work = {"marks": str(folder / "marks"), "seconds": SECONDS, "flat": False}
     sweep = idle_sweep(folder, TRIALS, work, WORKERS, lambda record: note())
 
     def note() -> None:
-        recorded: dict[tuple[int, int], list[float]] = sweep._scheduler._values  # type: ignore[union-attr]
+        recorded: dict[tuple[int, int], list[float]] = sweep._scheduler._values  # type: ignore[attr-defined]
         _note(folder, {rung: list(values) for (_, rung), values in recorded.items()})
 
     note()

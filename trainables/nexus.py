@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field, model_validator
+from typing_extensions import Self
+
 from raysweep.problems import UserError
 from raysweep.recipe import DataFacts, RecipeConfig
 from raysweep.trial import Evaluation, Report, State, Trial
-from typing_extensions import Self
-
 from trainables.parts import optim
 from trainables.parts.adapter import initialise
 from trainables.parts.batches import length_batches

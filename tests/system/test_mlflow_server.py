@@ -81,6 +81,7 @@ def test_sending_everything_again_changes_nothing(tracking: dict[str, Any], tmp_
     assert_complete(uri_of(tracking, directory), directory)
 
 
+@pytest.mark.slow
 def test_a_store_that_was_lost_is_filled_again(tmp_path: Path) -> None:
     tracking = {"wandb": {"mode": "disabled"}}
     directory = journals.write(tmp_path / "sweeps" / "tiny", journals.sweep("tiny", 4, tracking))

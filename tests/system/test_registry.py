@@ -119,6 +119,8 @@ def test_the_registered_model_answers_where_its_code_is_not_installed(tmp_path: 
         [sys.executable, "-I", "-c", script, uri], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout) == [[8.0, -4.0, 2.0]]
+    encode = load_function(directory / "trials" / "t0002" / "model")  # and without MLflow, from the folder alone
+    np.testing.assert_array_equal(encode(["abcd"]), [[8.0, -4.0, 2.0]])
 
 
 def test_registering_twice_makes_one_version(tmp_path: Path) -> None:
@@ -201,10 +203,3 @@ def test_no_champion_no_model_and_no_mlflow_register_nothing(tmp_path: Path) -> 
     journals.write(off, [head, *[event for event in events[1:] if event[0] not in ("registered", "ended")]])
     assert run_register(unproven) is None
     assert run_register(off) is None
-
-
-def test_the_exported_folder_alone_can_be_loaded(tmp_path: Path) -> None:
-    directory = confirmed_sweep(tmp_path / "sweeps" / "one")
-    run_register(directory)
-    encode = load_function(directory / "trials" / "t0002" / "model")
-    np.testing.assert_array_equal(encode(["abcd"]), [[8.0, -4.0, 2.0]])

@@ -71,13 +71,13 @@ def test_a_shipper_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path
     directory, rng = tmp_path / "sweeps" / "tiny", random.Random(11)
     events = journals.sweep("tiny", 16)
     journals.write(directory, events[:20])
-    for part in range(4):
+    for part in range(3):
         shipper = start_shipper(directory)
         journals.write(directory, events[20 + 30 * part : 50 + 30 * part])
         time.sleep(2.0 + rng.random())  # imports take 2 s; then it is in the middle of shipping
         shipper.kill()
         shipper.wait()
-    journals.write(directory, events[140:])
+    journals.write(directory, events[110:])
     with track.shipping(directory):
         wait_until_shipped(directory)
     assert track.drain(directory, 30).empty
@@ -115,6 +115,7 @@ def await_wandb_alone(directory: Path) -> None:
     assert unshipped(directory)["mlflow"] > 0
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_tracker_was_never_there_is_synced_later(server: Server, tmp_path: Path) -> None:
     directory, tracking = tmp_path / "sweeps" / "tiny", {"mlflow": {"uri": server.uri}, "wandb": {"mode": "disabled"}}
     server.kill()
@@ -151,6 +152,20 @@ def _is_shipper(process: int) -> bool:
     return b"raysweep.track" in Path(f"/proc/{process}/cmdline").read_bytes()
 
 
+@pytest.mark.slow
+def test_online_runs_wait_in_their_files_while_wandb_cannot_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # the port of `discard`: nobody listens
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    tracking = {"mlflow": {"enabled": False}, "wandb": {"mode": "online"}}
+    directory = journals.write(tmp_path / "sweeps" / "tiny", journals.sweep("tiny", 1, tracking))
+    [owed] = track.sync(directory).sinks
+    assert owed.unshipped > 0
+    assert owed.error
+    assert sorted(written(directory, "t0000").rows) == [1, 2, 3, 4]
+
+
 def test_wandb_can_read_its_own_files_back(tmp_path: Path) -> None:
     tracking = {"mlflow": {"enabled": False}}
     directory = journals.write(tmp_path / "sweeps" / "tiny", journals.sweep("tiny", 2, tracking))
@@ -184,6 +199,7 @@ def test_stubs_of_killed_writers_are_removed(tmp_path: Path) -> None:
     assert_complete_in_wandb(directory)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_made_good(tmp_path: Path) -> None:
     """The trackers' folder is on a disk of 1 MB; W&B itself reports no error on a full disk."""
     directory, small = tmp_path / "sweeps" / "tiny", tmp_path / "sweeps" / "tiny" / "track"

@@ -101,7 +101,9 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 def test_only_reading_the_report_split_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     real = data.read_table
-    monkeypatch.setattr(data, "read_table", lambda source, split, texts: opened.append(split) or real(source, split, texts))
+    monkeypatch.setattr(
+        data, "read_table", lambda source, split, texts: opened.append(split) or real(source, split, texts)
+    )
     settings = DataSettings(source=str(folder_of(tmp_path)))
     read_pairs(settings, "train")
     read_pairs(settings, "select")

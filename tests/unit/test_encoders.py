@@ -8,8 +8,8 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
-from raysweep.problems import UserError
 
+from raysweep.problems import UserError
 from trainables.parts import encoder_files, synthetic
 from trainables.parts.batches import tokens_of
 from trainables.parts.encoders import EncoderSettings, check_encoder, freeze, layers, load_encoder, train_mode
@@ -138,6 +138,7 @@ def test_mistakes_in_the_settings_are_named_together() -> None:
     found = messages(freeze_layers=3, layers=3, max_length=500)
     assert len(found) == 4
     assert "encoder.freeze is 'none'" in found[0]
+    assert "encoder.freeze_layers is 3, but 'embedded' allows at most 2" in found
     assert "encoder.layers is 3, but 'embedded' allows at most 2" in found
     assert "encoder.max_length is 500, but 'embedded' allows at most 128" in found
     assert messages(freeze="first") == ["encoder.freeze is 'first', but encoder.freeze_layers is 0 (at least 1)"]

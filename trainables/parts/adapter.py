@@ -101,7 +101,7 @@ def initialise(adapter: Adapter, kind: Init, seed: int, sample: Tensor | None = 
 
 
 def principal_directions(sample: Tensor, count: int) -> Tensor:
-    """[N, H] -> [count, H]: orthonormal directions of largest variance, widest first; their largest entries are positive."""
+    """[N, H] -> [count, H]: orthonormal directions of largest variance, widest first, largest entry positive."""
     centred = sample.double() - sample.double().mean(0)
     _, vectors = torch.linalg.eigh(centred.T @ centred)  # ascending
     rows = vectors.T.flip(0)[:count]

@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,14 +29,20 @@ def frozen_embeddings(
 
     The array is memory-mapped and read-only. The encoder's weights must still be those of its fingerprint.
     """
-    file = shared / f"embeddings-{_key(encoder, texts)}.npy"
+
+    def make() -> Vectors:
+        return embed_all(encoder.model, tokenise(encoder.tokenizer, texts, encoder.max_length), size, device)
+
+    return stored(shared / f"embeddings-{_key(encoder, texts)}.npy", make)
+
+
+def stored(file: Path, make: Callable[[], Vectors]) -> Vectors:
+    """The array in `file`, memory-mapped and read-only; if there is none, one process makes it while others wait."""
     if not file.exists():
-        shared.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         with _lock(file.with_suffix(".lock")):
-            if not file.exists():  # another trial may have made it while this one waited
-                _write(
-                    file, embed_all(encoder.model, tokenise(encoder.tokenizer, texts, encoder.max_length), size, device)
-                )
+            if not file.exists():  # another process may have made it while this one waited
+                _write(file, make())
     vectors: Vectors = np.load(file, mmap_mode="r")
     return vectors
 

@@ -77,9 +77,10 @@ def check_encoder(settings: EncoderSettings) -> list[Problem]:
 
 def _beyond(settings: EncoderSettings, limits: dict[str, Any]) -> list[Problem]:
     depth, longest = limits.get("num_hidden_layers"), limits.get("max_position_embeddings")
+    left = min(limit for limit in (settings.layers, depth, settings.freeze_layers) if limit is not None)
     asked = {
         "layers": (settings.layers, depth),
-        "freeze_layers": (settings.freeze_layers, settings.layers or depth),
+        "freeze_layers": (settings.freeze_layers, left),
         "max_length": (settings.max_length, longest),
     }
     return [

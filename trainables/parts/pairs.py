@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from raysweep.trial import Trial
 from torch import Tensor, nn
 
+from raysweep.trial import Trial
 from trainables.parts.batches import Rows, Tokenised, length_batches, pair_batch, pair_lengths, tokenise
 from trainables.parts.data import Split, read_pairs
 from trainables.parts.embeddings import frozen_embeddings

@@ -6,10 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from raysweep.measure import Latency, folder_bytes, latency
-from raysweep.problems import UserError
 from torch import Tensor, nn
 
+from raysweep.measure import Latency, folder_bytes, latency
+from raysweep.problems import UserError
 from trainables.parts.adapter import Adapter, matched_width, output_width
 from trainables.parts.dendrites import structure
 from trainables.parts.embedder import Embedder, save_model
@@ -35,7 +35,7 @@ class SentenceModel(nn.Module):
 
 
 def new_adapter(settings: AdapterSettings, hidden: int, texts: int) -> Adapter:
-    """An adapter without weights behind an encoder `hidden` wide. Raises UserError when encoder or data do not suit it."""
+    """A blank adapter behind an encoder `hidden` wide. Raises UserError when it does not fit encoder or data."""
     width = output_width(hidden, settings.compression, settings.out_dim)
     if settings.residual and width != hidden:
         raise UserError(f"adapter.residual needs the encoder's width, {hidden}, but adapter.out_dim is {width}")

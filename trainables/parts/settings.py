@@ -1,9 +1,9 @@
 """Groups of settings that recipes share: adapter, loss of pairs, training."""
 
 from pydantic import Field, model_validator
-from raysweep.recipe import Settings
 from typing_extensions import Self
 
+from raysweep.recipe import Settings
 from trainables.parts.adapter import Init, Position
 from trainables.parts.losses import Kind as LossKind
 from trainables.parts.optim import Kind as Schedule

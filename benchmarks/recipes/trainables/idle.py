@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from raysweep.recipe import DataFacts, RecipeConfig
-from raysweep.trial import Evaluation, Report, State, Trial
 
 from benchmarks import nothing
+from raysweep.recipe import DataFacts, RecipeConfig
+from raysweep.trial import Evaluation, Report, State, Trial
 
 METRICS = {"score": "the same for all trials if flat, else it rises to quality"}
 LOADER = "trainables.idle:load"

@@ -92,14 +92,15 @@ class Runner:
             return self._fail("exception", error, outcome)
 
     def _first_step(self, outcome: Outcome) -> Outcome:
-        """Start, or go on from the checkpoint; its report is told again: the driver may have died unhearing."""
+        """Say at once that the trial began: an epoch may take minutes. A checkpoint's report is told again, for the
+        driver may have died without hearing it.
+        """
         self._begun = True
         self._recipe: Recipe = find(self.assignment.recipe)
         saved = self._restore()
         outcome.add("started", process=os.getpid(), node=socket.gethostname(), step=saved["step"] if saved else 0)
-        if saved is None:
-            return self._next_step(outcome)
-        outcome.add("reported", step=saved["step"], metrics=saved["metrics"], seconds=saved["seconds"])
+        if saved is not None:
+            outcome.add("reported", step=saved["step"], metrics=saved["metrics"], seconds=saved["seconds"])
         return outcome
 
     def _next_step(self, outcome: Outcome) -> Outcome:

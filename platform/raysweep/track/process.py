@@ -90,8 +90,6 @@ def sync(directory: Path) -> Backlog:
     with only_one(directory, patience=2.0):
         workers = _start(directory)
         _finish(workers, SYNC_SECONDS)
-        while _busy(workers, SYNC_SECONDS):
-            time.sleep(0.1)
     return status(directory)
 
 
@@ -108,8 +106,6 @@ def serve(directory: Path, parent: int | None) -> None:
             if over_since and time.monotonic() > over_since + LINGER:
                 break
         _finish(workers, FINAL_SECONDS)
-        while _busy(workers, FINAL_SECONDS):
-            time.sleep(0.1)
     if any(worker.is_alive() for worker in workers):
         os._exit(1)  # a call that never returns would keep the interpreter from ending
 
@@ -156,14 +152,14 @@ def _start(directory: Path) -> list[Worker]:
 
 
 def _finish(workers: Sequence[Worker], patience: float) -> None:
+    """Let all workers ship what is there; those that are lost in a call that does not return are left behind."""
     for worker in workers:
         worker.finish(patience)
-
-
-def _busy(workers: Sequence[Worker], patience: float) -> bool:
-    """Whether a worker is still at it, and not lost in a call that does not return."""
-    lost = patience + HUNG_SECONDS
-    return any(worker.is_alive() and worker.idle < lost for worker in workers)
+    while any(worker.is_alive() and worker.idle < patience + HUNG_SECONDS for worker in workers):
+        time.sleep(0.1)
+    for worker in workers:
+        if worker.is_alive():
+            worker.shipment.note(f"no answer for {worker.idle:.0f} s")
 
 
 def _over(workers: Sequence[Worker]) -> bool:

@@ -73,11 +73,14 @@ class Shipment:
     def failed(self, error: Exception) -> None:
         """Note the error and drop the sink: the next step starts from what is known to have arrived."""
         log.info("%s: tried again later", self.name, exc_info=error)
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        self.state = replace(self.state, error=text[:ERROR_LENGTH])
+        self.note(" ".join(f"{type(error).__name__}: {error}".split()))
+        self.close()
+
+    def note(self, error: str) -> None:
+        """Keep an error beside the offset, until the next step that goes well."""
+        self.state = replace(self.state, error=error[:ERROR_LENGTH])
         with suppress(OSError):  # a full disk may be the very error
             save_state(self.directory, self.name, self.state)
-        self.close()
 
     def close(self) -> None:
         """Let the sink finish what it has open."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import wandb
-
 from raysweep.recipe import nested
 from raysweep.track.backlog import FOLDER
 from raysweep.track.updates import SWEEP, Opening, Story, Update
@@ -22,7 +21,7 @@ from raysweep.track.wandb_file import Written, fragments, is_stub, read
 FLUSH_SECONDS = 1.0  # by default W&B keeps up to 15 s of rows in memory
 SETTLE_SECONDS = 5.0  # finish() returns a moment before the last rows are written; measured: below 0.1 s
 ORPHAN_SECONDS = 10.0  # how long the writer of a killed shipper may take to notice its death; measured: below 0.5 s
-SYNC_SECONDS = 120.0
+SYNC_SECONDS = 60.0
 
 
 class WandbSink:

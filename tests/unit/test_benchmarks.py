@@ -1,0 +1,84 @@
+"""The benchmarks' arithmetic and their trial of nothing; what they measure, they measure when they are run."""
+
+import json
+
+import pytest
+
+from benchmarks import measured, nothing, overhead, truth
+from benchmarks.sweeps import idle_sweep
+from raysweep.engine import inline
+
+
+def runs(**seconds):
+    return {side: [{"trials": one, "process": 2 * one} for one in values] for side, values in seconds.items()}
+
+
+def test_a_ratio_compares_runs_of_the_same_repeat():
+    measured_runs = runs(ours=[1.0, 2.0, 30.0], peer=[4.0, 4.0, 60.0])
+    assert overhead.ratio(measured_runs, "ours", "peer", "trials") == 0.5  # of 0.25, 0.5 and 0.5
+
+
+def test_ideal_spreads_the_sleep_over_the_workers():
+    assert overhead.LOADS["second"].ideal == pytest.approx(10.0)
+    assert overhead.LOADS["nothing"].ideal == 0.0
+
+
+def test_rows_give_medians_and_all_runs():
+    sides = runs(**{overhead.OURS: [11.0, 13.0, 12.0], overhead.PEER: [20.0, 26.0, 48.0]})
+    ours, peer = overhead.rows(overhead.LOADS["second"], sides)
+    assert ours == [overhead.OURS, 12.0, pytest.approx(1.2), 0.5, 24.0, 0.5, [11.0, 13.0, 12.0], [22.0, 26.0, 24.0]]
+    assert peer[3] == peer[5] == 1.0
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(11.5, "1.15 x ideal; at most 1.15 wanted: met"), (11.6, "**missed**")])
+def test_the_verdict_is_on_the_target(ours, verdict):
+    (line,) = overhead.verdicts({"second": runs(**{overhead.OURS: [ours], overhead.PEER: [20.0]})})
+    assert line.endswith(verdict)
+
+
+def test_a_page_shows_only_what_was_run():
+    imports = runs(**{overhead.OURS: [10.0], overhead.PEER: [29.0]})
+    page = "\n\n".join(overhead.page({"imports": imports}, "# top"))
+    assert "2.9 x as fast as Ray Tune; at least 3 x wanted: **missed**" in page
+    assert "trials of nothing" not in page
+
+
+def test_kept_values_are_counted_rung_by_rung():
+    restart = truth.Restart(before={1: [0.1, 0.1, 0.2], 3: [0.3]}, after={1: [0.1, 0.2, 0.4], 3: []})
+    assert (restart.kept, restart.recorded) == (2, 4)
+
+
+def test_tables_are_read_by_process_without_a_torn_line(tmp_path):
+    notes = [{"process": 1, "rungs": {}}, {"process": 1, "rungs": {"1": [0.5]}}, {"process": 2, "rungs": {"1": [0.5]}}]
+    lines = "".join(json.dumps(note) + "\n" for note in notes)
+    (tmp_path / truth.RUNGS).write_text(lines + '{"process": 2, "ru')
+    assert truth.tables(tmp_path) == {1: {1: [0.5]}, 2: {1: [0.5]}}
+    assert truth.tables(tmp_path, first=True) == {1: {}, 2: {1: [0.5]}}
+
+
+def test_a_table_is_markdown():
+    assert (
+        measured.table(["side", "s"], [["ours", [1.0, 2.345]]]) == "| side | s |\n| --- | --- |\n| ours | 1.00, 2.35 |"
+    )
+
+
+def test_a_trial_of_nothing_marks_its_span_and_goes_on_where_it_was(tmp_path):
+    marks = tmp_path / "marks"
+    assert list(nothing.train(str(marks), 0.8, flat=False, done=7)) == [0.8 * (1 - 0.5**8), 0.8 * (1 - 0.5**9)]
+    assert len(marks.read_text().split()) == 3
+    marks.write_text("12.5\n10.0\n11.0\n")
+    assert nothing.span(marks) == 2.5
+
+
+def test_the_sweep_of_nothing_runs_every_trial_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(measured.ROOT / "benchmarks" / "recipes"))
+    sweep = idle_sweep(tmp_path, 5, {"marks": str(tmp_path / "marks")}, 1)
+    inline.run(sweep, tmp_path)
+    assert [(trial.outcome, trial.step) for trial in sweep.trials.values()] == [("complete", nothing.STEPS)] * 5
+
+
+@pytest.mark.parametrize("main", [overhead.main, truth.main])
+def test_wrong_arguments_are_told(main, capsys):
+    with pytest.raises(SystemExit):
+        main(["--loads", "everything"])
+    assert "usage:" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,8 @@ def ours(
             optimizer.step()
             optimizer.zero_grad()
 
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16" if bf16 else "ieee"  # type: ignore[attr-defined]
-    seconds = timed_steps(steps, options["threads"])
-    torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    with pace.bf16_products() if bf16 else nullcontext():
+        seconds = timed_steps(steps, options["threads"])
     save_model(folder / "model", encoder.model, encoder.tokenizer, LENGTH, adapter)
     return seconds, Embedder(folder / "model").encode
 

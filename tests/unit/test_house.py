@@ -10,13 +10,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from jsonschema.validators import validator_for
 
 from raysweep.engine import checkpoint, inline
-from raysweep.journal import FILE, Journal, records
+from raysweep.journal import DURABLE, FILE, Journal, Kind, records
 from raysweep.model_folder import seal
 from raysweep.proof import prove
 from raysweep.recipe import configure, find
@@ -229,6 +230,16 @@ def test_an_editor_finds_the_schema_of_a_sweep_file_and_no_fault(file: Path) -> 
     schema = json.loads(SCHEMA.read_text())
     faults = validator_for(schema)(schema).iter_errors(parse_yaml(text, str(file)).data)
     assert [fault.message for fault in faults] == []
+
+
+def test_the_page_of_the_architecture_knows_every_module_and_record() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = {path.removesuffix(".py").rstrip("/") for path in re.findall(r"`([a-z_]+(?:\.py|/))`", page)}
+    modules = {file.stem for file in PLATFORM.rglob("*.py") if file.name != "__init__.py"}
+    assert (modules | set().union(*LAYERS)) - named == set()
+    kinds = dict(re.findall(r"^\| `([a-z]+)`(\*?) \| .+ \| .+ \|$", page.partition("## The journal")[2], re.MULTILINE))
+    assert kinds.keys() == set(get_args(Kind))
+    assert {kind for kind, star in kinds.items() if star} == DURABLE
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
-"""Memory that a process has freed stays its own."""
+"""Memory that a process has freed stays its own; coarser products end with their block."""
 
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from trainables.parts.pace import bf16_products
 
 PROGRAM = """
 import resource
@@ -25,3 +28,14 @@ print(use())
 def test_memory_that_was_used_once_is_used_again_without_page_faults() -> None:
     printed = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout
     assert int(printed) < 100  # 2 x 16384 pages of 4 KiB otherwise
+
+
+def test_coarser_products_stay_close_and_end_with_the_block() -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, other = torch.randn(64, 64, generator=generator), torch.randn(64, 64, generator=generator)
+    exact = one @ other
+    with bf16_products():
+        coarse = one @ other
+    # bfloat16 keeps 8 bits: each of 64 terms is off by at most 2^-8 of itself, twice
+    assert ((coarse - exact).abs() <= 2 * 2**-8 * (one.abs() @ other.abs())).all()
+    assert torch.equal(one @ other, exact)

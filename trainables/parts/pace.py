@@ -3,6 +3,10 @@
 import ctypes
 import ctypes.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 
 # glibc's mallopt parameters (malloc.h).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -18,3 +22,18 @@ def hold_memory() -> bool:
     name = ctypes.util.find_library("c") if sys.platform == "linux" else None
     mallopt = getattr(ctypes.CDLL(name), "mallopt", None) if name else None
     return mallopt is not None and all(mallopt(what, _HELD) == 1 for what in (_TRIM_THRESHOLD, _MMAP_THRESHOLD))
+
+
+@contextmanager
+def bf16_products() -> Iterator[None]:
+    """Within, float32 matrix products on the CPU may round their factors to bfloat16, where it is faster (AMX).
+
+    Weights, sums and everything else stay float32. For training: what is measured or exported belongs outside.
+    """
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = products.fp32_precision
+    products.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before

@@ -41,9 +41,10 @@ def start_shipper(directory: Path) -> subprocess.Popen[bytes]:
     """Start the shipper of a sweep's folder. It finishes when its stdin is closed, or when this process dies."""
     directory = directory.resolve()
     (directory / FOLDER).mkdir(exist_ok=True)
-    path = os.pathsep.join([str(Path(raysweep.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]).rstrip(
-        os.pathsep
-    )
+    ours, given = str(Path(raysweep.__file__).parents[1]), os.environ.get("PYTHONPATH")
+    path = f"{ours}{os.pathsep}{given}" if given else ours
+    # A sweep's process that uses W&B itself names its wandb-core there; the shipper's must not end with it.
+    inherited = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     with (directory / FOLDER / "shipper.log").open("ab") as said:
         shipper = subprocess.Popen(
             [sys.executable, "-m", "raysweep.track", str(directory), "--parent", str(os.getpid())],
@@ -51,7 +52,7 @@ def start_shipper(directory: Path) -> subprocess.Popen[bytes]:
             stdout=said,
             stderr=said,
             cwd="/",
-            env={"OMP_NUM_THREADS": "1", **ENVIRONMENT, **os.environ, "PYTHONPATH": path},
+            env={"OMP_NUM_THREADS": "1", **ENVIRONMENT, **inherited, "PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C in the terminal is for the sweep; the shipper ends after it
         )
     (directory / FOLDER / "shipper.pid").write_text(str(shipper.pid))

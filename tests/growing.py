@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from raysweep.trial import State
 from torch import nn
 
+from raysweep.trial import State
 from trainables.parts import optim
 from trainables.parts.dendrites.growth import Growth, start_growth
 from trainables.parts.dendrites.settings import DendriteSettings

@@ -48,13 +48,21 @@ def seal(path: Path, loader: str) -> ModelFolder:
 
 
 def code_of(loader: str) -> Path:
-    """The top-level package (or module file) that the loader is in: it travels with the model."""
-    package = loader.partition(":")[0].partition(".")[0]
-    found = importlib.util.find_spec(package)
-    if found is None:
+    """The top-level package, or module file, that the loader is in: it travels with the model.
+
+    `trainables` may lie in several folders; the one that holds the loader is meant.
+    """
+    module = loader.partition(":")[0]
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None:
         raise UserError(f"the recipe's LOADER '{loader}' is in no package that can be found")
-    places = list(found.submodule_search_locations or [found.origin or ""])
-    return Path(places[0])
+    file = Path(found.origin)
+    inside = file.parent if file.name == "__init__.py" else file
+    depth = module.count(".")
+    return inside.parents[depth - 1] if depth else inside
 
 
 def _problems(path: Path, files: list[Path]) -> list[Problem]:

@@ -59,7 +59,10 @@ class Recipe(Protocol):
         """Open the report split: the only function of a recipe that may."""
 
     def export(self, trial: Trial, state: State, folder: Path) -> dict[str, Any]:
-        """Write the model as safetensors and JSON into `folder`; return what to say of it on its registry page."""
+        """Write the model into `folder`; return what to say of it on its registry page.
+
+        Files end in .safetensors, .json, .txt, .model or .md; verify.json holds {"texts": [...], "outputs": [...]}.
+        """
 
     def inspect(self, config: Any) -> DataFacts:
         """Look at data and encoder without training. Raises UserError with every problem found."""

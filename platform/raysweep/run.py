@@ -62,7 +62,7 @@ def catch_up(folder: SweepFolder) -> tuple[track.Backlog, str | None]:
     """Ship what the trackers lack and register the model if that is missing; what is missing even then, and why."""
     spec, journal = SweepSpec.model_validate(folder.head()["spec"]), Journal(folder.journal)
     backlog = track.sync(folder.path)
-    reason = _register(folder, spec, journal, lambda record: None) if backlog.empty else "MLflow is behind"
+    reason = "MLflow is behind" if _behind(backlog) else _register(folder, spec, journal, lambda record: None)
     if reason is None and _ended_short(folder):
         journal.append("ended", reason="all trials are done", complete=True)
         write_report(folder.path)
@@ -101,8 +101,13 @@ def _conclude(folder: SweepFolder, spec: SweepSpec, journal: Journal, listen: Li
 def _wait_for_trackers(folder: Path) -> None:
     """Let the shipper make the trials' runs, so that the model's metrics land on one that is there."""
     deadline = time.monotonic() + SECONDS_TO_SHIP
-    while not track.status(folder).empty and time.monotonic() < deadline:
+    while _behind(track.status(folder)) and time.monotonic() < deadline:
         time.sleep(0.1)
+
+
+def _behind(backlog: track.Backlog) -> bool:
+    """Whether MLflow lacks something; a model's registration does not wait for W&B."""
+    return any(sink.unshipped for sink in backlog.sinks if sink.sink == "mlflow")
 
 
 def _register(folder: SweepFolder, spec: SweepSpec, journal: Journal, listen: Listen) -> str | None:

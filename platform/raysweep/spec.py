@@ -119,7 +119,8 @@ class WandbSpec(Block):
     """Where W&B keeps the sweep."""
 
     mode: Literal["offline", "online", "disabled"] = Field(
-        "offline", description="offline writes files that `wandb sync` sends later"
+        "offline",
+        description="offline writes files that `wandb sync` sends later; online sends each trial when it is over",
     )
     project: str = Field("raysweep", description="the W&B project")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+
 from raysweep import cli, sweep_folder
 from raysweep.journal import FILE, Journal
 
@@ -102,7 +103,9 @@ def test_a_bad_override(command: Command, tmp_path: Path, override: str) -> None
 def pairs(folder: Path, **columns: Any) -> Path:
     frame = pd.DataFrame({"sentence1": ["a b", "c"], "sentence2": ["a", "d"], "score": [0.5, 1.0], **columns})
     for split in ("train", "validation", "test"):
-        frame.drop(columns=[name for name, value in columns.items() if value is None]).to_parquet(folder / f"{split}.parquet")
+        frame.drop(columns=[name for name, value in columns.items() if value is None]).to_parquet(
+            folder / f"{split}.parquet"
+        )
     return folder
 
 

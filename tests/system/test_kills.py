@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import QUIET, TOY, kill, run, start, toy_file, wait_for
+
 from raysweep.journal import FILE, Journal, Record, records
 from raysweep.space import compile_space
 from raysweep.spec import SweepSpec

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import ROOT, run
+
 from raysweep.journal import FILE, records
 
 LOAD = """

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+
 from raysweep.engine import checkpoint
 from raysweep.problems import UserError
 

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from raysweep.problems import UserError
 from torch import nn
 
+from raysweep.problems import UserError
 from trainables.parts.dendrites import DendriticLayer, structure
 from trainables.parts.dendrites.growth import check, start_growth
 from trainables.parts.dendrites.plateau import Plateau

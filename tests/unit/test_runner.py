@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from raysweep.engine import checkpoint
 from raysweep.engine.isolated import IsolatedRunner, ProcessLostError, runner_for
 from raysweep.engine.runner import Assignment, Outcome, Runner

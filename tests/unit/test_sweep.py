@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from raysweep.journal import FILE, Journal, Record, records
 from raysweep.space import compile_space
 from raysweep.spec import SweepSpec

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
+from safetensors.numpy import save_file
+from trainables.toy_parts.loader import load
+
 from raysweep.recipe import DataFacts, RecipeConfig
 from raysweep.trial import Evaluation, Report, State, Trial
-from safetensors.numpy import save_file
-
-from trainables.toy_parts.loader import load
 
 METRICS = {"score": "rises to quality", "cost": "falls with quality", "accumulate": "micro-batches in a batch"}
 LOADER = "trainables.toy_parts.loader:load"
@@ -25,7 +25,9 @@ class Config(RecipeConfig):
     quality: float = Field(0.5, description="where the curve ends")
     epochs: int = Field(9, ge=0, description="steps of a trial")
     seconds: float = Field(0.0, ge=0, description="seconds that a step takes")
-    trouble: Literal["none", "raise", "nan", "memory", "die", "blind"] = Field("none", description="what goes wrong at step 2")
+    trouble: Literal["none", "raise", "nan", "memory", "die", "blind"] = Field(
+        "none", description="what goes wrong at step 2"
+    )
     alone: bool = Field(False, description="wants a process of its own")
 
     @property

@@ -8,10 +8,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from raysweep.problems import Problem, UserError
-from raysweep.trial import State
 from torch import Tensor, nn
 
+from raysweep.problems import Problem, UserError
+from raysweep.trial import State
 from trainables.parts.dendrites.layer import wrap
 from trainables.parts.dendrites.plateau import Plateau
 from trainables.parts.dendrites.settings import DendriteSettings

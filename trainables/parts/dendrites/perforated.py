@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from raysweep.trial import State
 from torch import Tensor, nn
 
+from raysweep.trial import State
 from trainables.parts.dendrites.growth import Action, snapshot
 from trainables.parts.dendrites.layer import DendriticLayer
 from trainables.parts.dendrites.session import Session

@@ -3,8 +3,9 @@
 from typing import Literal
 
 from pydantic import Field, model_validator
-from raysweep.recipe import Settings
 from typing_extensions import Self
+
+from raysweep.recipe import Settings
 
 
 class DendriteSettings(Settings):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,7 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
 
 def heading(title: str, note: str) -> str:
     """The beginning of a results page: what was run, on which commit and machine, and when."""
-    command = f"python -m benchmarks.{Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}".strip()
+    command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
     facts = ", ".join(f"{name} {value}" for name, value in machine().items() if value is not None)
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     lines = [

@@ -47,7 +47,9 @@ def train(trial: Trial) -> Iterator[Report]:
             total = total + np.array([step - total[0], os.getpid(), 1])
             score = config.quality * (1 - 0.5**step) + float(noise[step])
             metrics = {"score": score, "cost": 1 - config.quality, "accumulate": trial.accumulate, "trained": total[2]}
-            yield Report(step, {name: float(value) for name, value in metrics.items()}, lambda: {"total": total})
+            yield Report(
+                step, {name: float(value) for name, value in metrics.items()}, lambda total=total: {"total": total}
+            )  # type: ignore[misc]
     finally:
         (trial.folder / "closed").touch()
 

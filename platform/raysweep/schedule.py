@@ -68,6 +68,8 @@ class Asha:
 
     def bracket(self, number: int) -> int:
         """The bracket of a trial, from the seed and its number only."""
+        if len(self._shares) == 1:
+            return 0
         return int(np.random.default_rng((self._seed, number)).choice(len(self._shares), p=self._shares))
 
     def decide(self, number: int, step: int, value: float) -> Decision:

@@ -14,7 +14,7 @@ LOAD = """
 import json, sys, mlflow
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model("models:/quickstart@champion")
-print(json.dumps(model.predict(json.loads(sys.argv[2])).tolist()))
+print(json.dumps(model.predict({"text": json.loads(sys.argv[2])}).tolist()))
 """
 
 

@@ -117,7 +117,10 @@ class Runner:
                 "infeasible", f"{broken[0]} is {report.metrics[broken[0]]} at step {report.step}", outcome
             )
         outcome.add("reported", step=report.step, metrics=dict(report.metrics), seconds=seconds)
-        if report.step % self.assignment.every == 0 or report.step >= self.assignment.steps:
+        complete = report.step >= self.assignment.steps
+        if complete and not self.assignment.prove:
+            return self._finish(outcome)
+        if complete or report.step % self.assignment.every == 0:
             self._save(report, seconds)
             outcome.add("saved", step=report.step)
         return outcome

@@ -33,6 +33,10 @@ def replayed(found: list[Record], folder: Path) -> list[Record]:
             trial = sweep.next()
             assert not isinstance(trial, str)
             assert (trial.id, trial.config, trial.seed) == (record["trial"], record["config"], record["seed"])
+        elif (
+            record["kind"] == "failed"
+        ):  # the recipe never fails here: a process was lost, for good if killed too often
+            sweep.lost(record["trial"], record["error"], record["again"])
         elif record["kind"] in ("started", "reported", "saved", "opened", "evaluated") or (
             record.get("outcome") == "complete"
         ):

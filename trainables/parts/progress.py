@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 from math import nan
 from typing import Any
 
-from trainables.parts.dendrites.growth import Action, Growth
+from trainables.parts.dendrites.growth import Growth
+from trainables.parts.dendrites.plateau import Action
 
 
 @dataclass(frozen=True, slots=True)

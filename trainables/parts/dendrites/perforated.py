@@ -13,8 +13,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from raysweep.trial import State
-from trainables.parts.dendrites.growth import Action, snapshot
 from trainables.parts.dendrites.layer import DendriticLayer
+from trainables.parts.dendrites.native import snapshot
+from trainables.parts.dendrites.plateau import Action
 from trainables.parts.dendrites.session import Session
 from trainables.parts.dendrites.settings import DendriteSettings
 from trainables.parts.state import arrays, tensors

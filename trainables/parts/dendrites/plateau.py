@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from trainables.parts.dendrites.settings import DendriteSettings
 
+Action = Literal["go on", "grown", "done"]  # what has become of a model after a report
+
 
 @dataclass(slots=True)
 class Plateau:

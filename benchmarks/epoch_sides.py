@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ def ours(
             optimizer.step()
             optimizer.zero_grad()
 
-    with pace.bf16_products() if bf16 else nullcontext():
+    with pace.products("bfloat16" if bf16 else "float32"):
         seconds = timed_steps(steps, options["threads"])
     save_model(folder / "model", encoder.model, encoder.tokenizer, LENGTH, adapter)
     return seconds, Embedder(folder / "model").encode

@@ -26,7 +26,7 @@ from trainables.parts.dendrites.growth import Growth, check, start_growth
 from trainables.parts.dendrites.settings import DendriteSettings
 from trainables.parts.encoders import Encoder, EncoderSettings, check_encoder, freeze, load_encoder, train_mode
 from trainables.parts.losses import pair_loss
-from trainables.parts.pace import hold_memory
+from trainables.parts.pace import hold_memory, products
 from trainables.parts.pairs import PairInputs, all_rows, cosines, in_parts, load_pairs, predict, vectors
 from trainables.parts.progress import Progress, fresh, of_now, restored
 from trainables.parts.scores import pearson, spearman
@@ -155,8 +155,10 @@ def train_epoch(run: Run) -> float:
     total = 0.0
     for step, batch in enumerate(batches, start=epoch * len(batches)):
         for rows in in_parts(batch, max(1, config.train.batch_size // trial.accumulate)):
-            loss = pair_loss(config.loss.kind, cosines(run.model, run.train, rows), targets[rows], config.loss.scale)
-            (loss * (len(rows) / len(batch))).backward()  # type: ignore[no-untyped-call]
+            with products(config.train.products):
+                cosine = cosines(run.model, run.train, rows)
+                loss = pair_loss(config.loss.kind, cosine, targets[rows], config.loss.scale)
+                (loss * (len(rows) / len(batch))).backward()  # type: ignore[no-untyped-call]
             total += loss.item() * len(rows)
         update(run, step, config.train.epochs * len(batches))
     return total / len(targets)

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from trainables.parts.pace import bf16_products
+from trainables.parts.pace import products
 
 PROGRAM = """
 import resource
@@ -34,7 +34,7 @@ def test_coarser_products_stay_close_and_end_with_the_block() -> None:
     generator = torch.Generator().manual_seed(0)
     one, other = torch.randn(64, 64, generator=generator), torch.randn(64, 64, generator=generator)
     exact = one @ other
-    with bf16_products():
+    with products("bfloat16"):
         coarse = one @ other
     # bfloat16 keeps 8 bits: each of 64 terms is off by at most 2^-8 of itself, twice
     assert ((coarse - exact).abs() <= 2 * 2**-8 * (one.abs() @ other.abs())).all()

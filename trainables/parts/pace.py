@@ -5,6 +5,7 @@ import ctypes.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 
@@ -25,15 +26,16 @@ def hold_memory() -> bool:
 
 
 @contextmanager
-def bf16_products() -> Iterator[None]:
-    """Within, float32 matrix products on the CPU may round their factors to bfloat16, where it is faster (AMX).
+def products(kind: Literal["float32", "bfloat16"]) -> Iterator[None]:
+    """Within, "bfloat16" lets float32 matrix products on the CPU round their factors so, where it is faster (AMX).
 
     Weights, sums and everything else stay float32. For training: what is measured or exported belongs outside.
     """
-    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = products.fp32_precision
-    products.fp32_precision = "bf16"
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = matmul.fp32_precision
+    if kind == "bfloat16":
+        matmul.fp32_precision = "bf16"
     try:
         yield
     finally:
-        products.fp32_precision = before
+        matmul.fp32_precision = before

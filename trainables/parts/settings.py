@@ -1,5 +1,7 @@
 """Groups of settings that recipes share: adapter, loss of pairs, training."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
@@ -60,6 +62,9 @@ class TrainSettings(Settings):
         " (with dendrites on, dendrites.patience rules instead: a plateau means growth, not the end)"
     )  # fmt: skip
     max_overfit_gap: float = Field(0.0, ge=0, le=2, description="end when train.gap is larger; 0 never")
+    products: Literal["float32", "bfloat16"] = Field(
+        "float32", description="bfloat16 rounds the factors of matrix products while training, where a CPU is faster so"
+    )
     gap_rows: int = Field(256, ge=0, description="training pairs that train.spearman is measured on; 0 leaves it out")
 
     @model_validator(mode="after")

@@ -135,7 +135,7 @@ def _records(journal: Path) -> list[dict[str, object]]:
 
 def _proceed(folder: Path, inline: bool, *, again: bool) -> None:
     """Run, hold the lock, show progress; an interrupt ends the process within 3 seconds."""
-    from raysweep import sweep_folder
+    from raysweep import sweep_folder, track
     from raysweep.report import Progress, SweepView, print_summary
     from raysweep.run import proceed
 
@@ -148,6 +148,11 @@ def _proceed(folder: Path, inline: bool, *, again: bool) -> None:
         reason = proceed(found, _engine(inline), progress.on_record, again=again)
     if reason:
         complaints.print(f"[red]not complete:[/red] {escape(reason)}", soft_wrap=True)
+    if lacking := [sink for sink in track.status(found.path).sinks if sink.unshipped]:
+        said = "; ".join(map(str, lacking))
+        complaints.print(
+            f"[red]not shipped:[/red] {escape(said)}: raysweep sync {escape(str(found.path))}", soft_wrap=True
+        )
     print_summary(out, SweepView.from_records(_records(found.journal)), found.report)
     raise typer.Exit(1 if reason else 0)
 

@@ -54,7 +54,8 @@ def proceed(folder: SweepFolder, engine: Engine, listen: Listen, *, again: bool)
         listen(journal.append("ended", reason=reason or "all trials are done", complete=reason is None))
         write_report(folder.path)
     journal.close()
-    track.drain(folder.path, SECONDS_TO_SHIP)
+    if not _waiting(_shipped(folder.path)):
+        track.drain(folder.path, SECONDS_TO_SHIP)  # for the report, which is sent last
     return reason
 
 
@@ -62,7 +63,7 @@ def catch_up(folder: SweepFolder) -> tuple[track.Backlog, str | None]:
     """Ship what the trackers lack and register the model if that is missing; what is missing even then, and why."""
     spec, journal = SweepSpec.model_validate(folder.head()["spec"]), Journal(folder.journal)
     backlog = track.sync(folder.path)
-    reason = "MLflow is behind" if _behind(backlog) else _register(folder, spec, journal, lambda record: None)
+    reason = _registered(backlog, folder, spec, journal, lambda record: None)
     if reason is None and _ended_short(folder):
         journal.append("ended", reason="all trials are done", complete=True)
         write_report(folder.path)
@@ -94,20 +95,34 @@ def _conclude(folder: SweepFolder, spec: SweepSpec, journal: Journal, listen: Li
         if confirmed is None:
             return "no finalist could be trained to the end, so there is nothing to confirm"
         listen(journal.append("confirmed", **confirmed))
-    _wait_for_trackers(folder.path)
-    return _register(folder, spec, journal, listen)
+    # The trials' runs first, so that the model's metrics land on one that is there.
+    return _registered(_shipped(folder.path), folder, spec, journal, listen)
 
 
-def _wait_for_trackers(folder: Path) -> None:
-    """Let the shipper make the trials' runs, so that the model's metrics land on one that is there."""
+def _shipped(folder: Path) -> track.Backlog:
+    """Wait for the trackers, but not for one that is down; what they still lack."""
     deadline = time.monotonic() + SECONDS_TO_SHIP
-    while _behind(track.status(folder)) and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        backlog = track.status(folder)
+        if not any(sink.unshipped and sink.error is None for sink in backlog.sinks):
+            break
         time.sleep(0.1)
+    return backlog
 
 
-def _behind(backlog: track.Backlog) -> bool:
-    """Whether MLflow lacks something; a model's registration does not wait for W&B."""
-    return any(sink.unshipped for sink in backlog.sinks if sink.sink == "mlflow")
+def _waiting(backlog: track.Backlog) -> list[track.SinkBacklog]:
+    return [sink for sink in backlog.sinks if sink.unshipped]
+
+
+def _registered(
+    backlog: track.Backlog, folder: SweepFolder, spec: SweepSpec, journal: Journal, listen: Listen
+) -> str | None:
+    """Register the champion if MLflow has all trials; a model does not wait for W&B. Why not, or None."""
+    if behind := [sink for sink in _waiting(backlog) if sink.sink == "mlflow"]:
+        error = f": {behind[0].error}" if behind[0].error else ""
+        hint = f"once that is mended: raysweep sync {folder.path}"
+        return f"the model is not registered, for MLflow is behind{error}; {hint}"
+    return _register(folder, spec, journal, listen)
 
 
 def _register(folder: SweepFolder, spec: SweepSpec, journal: Journal, listen: Listen) -> str | None:

@@ -15,6 +15,7 @@ import pytest
 from raysweep import track
 from raysweep.journal import FILE, records
 from raysweep.problems import UserError
+from raysweep.track import process
 from raysweep.track.process import start_shipper
 from raysweep.track.updates import sweep_id
 from raysweep.track.wandb_file import Written, fragments, read
@@ -116,7 +117,10 @@ def await_wandb_alone(directory: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_whose_tracker_was_never_there_is_synced_later(server: Server, tmp_path: Path) -> None:
+def test_a_sweep_whose_tracker_was_never_there_is_synced_later(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "SYNC_LOCK_SECONDS", 1.0)
     directory, tracking = tmp_path / "sweeps" / "tiny", {"mlflow": {"uri": server.uri}, "wandb": {"mode": "disabled"}}
     server.kill()
     journals.write(directory, journals.sweep("tiny", 2, tracking))

@@ -22,10 +22,11 @@ from raysweep.track.shipper import MakeSink, Shipment, Worker
 from raysweep.track.tail import first_record
 from raysweep.track.updates import Story
 
-FINAL_SECONDS = 60.0  # a shipper that is told to finish tries on for so long without progress
+FINAL_SECONDS = 20.0  # a shipper that is told to finish tries on for so long without progress
 SYNC_SECONDS = 20.0  # the same for `sync`, where somebody waits
 HUNG_SECONDS = 15.0  # more than the trackers' own timeouts: a thread that is still in a call then is left behind
 LINGER = 10.0  # seconds that a shipper waits for the report after the sweep's end, if nobody tells it to finish
+SYNC_LOCK_SECONDS = 40.0  # `sync` waits so long for a shipper in its final pass
 LOCK_SECONDS = 90.0  # a shipper waits so long for its predecessor, which may be in its final pass
 # MLflow's own retries are off: the client would hang in them for minutes, and a repeated POST can create a run twice.
 ENVIRONMENT = {
@@ -88,7 +89,7 @@ def sync(directory: Path) -> Backlog:
     directory = directory.resolve()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    with only_one(directory, patience=2.0):
+    with only_one(directory, SYNC_LOCK_SECONDS):
         workers = _start(directory)
         _finish(workers, SYNC_SECONDS)
     return status(directory)

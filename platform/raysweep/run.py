@@ -43,6 +43,9 @@ def begin(file: Path, overrides: Sequence[str], place: Path | None, command: str
 
 def proceed(folder: SweepFolder, engine: Engine, listen: Listen, *, again: bool) -> str | None:
     """Run a sweep from where its journal stands to its report; why it could not be finished, or None."""
+    last = records(folder.journal)[-1]
+    if last["kind"] == "ended" and last["complete"]:
+        return None  # nothing is left to go on with
     spec, space = sweep_from_record(folder.head()["spec"])
     journal = Journal(folder.journal)
     sweep = Sweep(spec, space, journal, listen)

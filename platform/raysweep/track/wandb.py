@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import wandb
+
 from raysweep.recipe import nested
 from raysweep.track.backlog import FOLDER
 from raysweep.track.updates import SWEEP, Opening, Story, Update

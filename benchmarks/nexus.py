@@ -31,15 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--note", default="", help="what was done differently from the sweep file, and why")
     given = parser.parse_args(arguments)
-    parts = ["# NEXUS on the STS benchmark", *(part for folder in given.folders for part in section(folder))]
+    sections = [part for folder in given.folders for part in section(folder)]
+    parts = ["# NEXUS on the STS benchmark", *([given.note] if given.note else []), *sections]
     write_page([*parts, *published()], given.out)
 
 
 def section(folder: Path) -> list[str]:
     """One sweep: what was run, its search, its proof."""
     found = records(folder / FILE)
-    parts = [f"## {found[0]['name']}", facts(found), "### The search", search_table(found)]
+    unfinished = "" if any(record["kind"] == "ended" for record in found) else " (unfinished)"
+    parts = [f"## {found[0]['name']}{unfinished}", facts(found), "### The search", search_table(found)]
     confirmed = next((record for record in found if record["kind"] == "confirmed"), None)
     if confirmed is None:
         return [*parts, "The proof had not ended when this page was written: nothing is claimed."]
@@ -68,11 +71,7 @@ def facts(found: list[Record]) -> str:
 def search_table(found: list[Record]) -> str:
     """Every search trial: what differed, how far it came, its best score on select."""
     asked = [record for record in found if record["kind"] == "asked" and record["role"] == "search"]
-    values: dict[str, set[str]] = {}
-    for record in asked:
-        for path, value in record["config"].items():
-            values.setdefault(path, set()).add(repr(value))
-    varied = [path for path, different in values.items() if len(different) > 1]
+    varied = _varied([record["config"] for record in asked])
     ended = {record["trial"]: record for record in found if record["kind"] == "finished"}
     done = [record for record in asked if record["trial"] in ended]
     done.sort(key=lambda record: -(ended[record["trial"]]["value"] or 0))
@@ -112,6 +111,7 @@ def proof_table(found: list[Record], confirmed: Record) -> str:
     """Finalists and references on the report split."""
     ended = {record["trial"]: record["values"] for record in found if record["kind"] == "finished"}
     rows = []
+    varied = _varied([arm["config"] for arm in confirmed["arms"]])
     for arm in confirmed["arms"]:
         sizes = [f"{ended[trial]['size.adapter_parameters']:,.0f}" for trial in arm["trials"]]
         kept = [f"{ended[trial]['dendrites']:.0f}" for trial in arm["trials"]]
@@ -120,8 +120,19 @@ def proof_table(found: list[Record], confirmed: Record) -> str:
         seeds = ", ".join(f"{value:.4f}" for value in arm["per_seed"])
         select = sum(arm["select_per_seed"]) / len(arm["select_per_seed"])
         sizes_text = ", ".join(dict.fromkeys(sizes))
-        rows.append([name, interval, seeds, f"{select:.4f}", ", ".join(kept), sizes_text])
-    head = ["arm", "report Spearman", "each seed", "select Spearman", "dendrites kept", "adapter parameters"]
+        settings = ", ".join(
+            f"{path.rpartition('.')[2]}={arm['config'][path]}" for path in varied if path in arm["config"]
+        )
+        rows.append([name, settings, interval, seeds, f"{select:.4f}", ", ".join(kept), sizes_text])
+    head = [
+        "arm",
+        "settings",
+        "report Spearman",
+        "each seed",
+        "select Spearman",
+        "dendrites kept",
+        "adapter parameters",
+    ]
     return table(head, rows)
 
 
@@ -150,6 +161,12 @@ def published() -> list[str]:
     )
     rows = [[source, what, value] for source, what, value in PUBLISHED]
     return ["## Published numbers", words, table(["source", "what", "validation Spearman x 100"], rows)]
+
+
+def _varied(configs: Sequence[dict[str, Any]]) -> list[str]:
+    """Settings that are not the same in all of these configurations."""
+    paths = dict.fromkeys(path for config in configs for path in config)
+    return [path for path in paths if len({repr(config.get(path)) for config in configs}) > 1]
 
 
 def _portable(command: str) -> str:

@@ -11,10 +11,10 @@ from commands import ROOT, run
 from raysweep.journal import FILE, records
 
 LOAD = """
-import json, sys, mlflow
+import json, sys, mlflow, pandas
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model("models:/quickstart@champion")
-print(json.dumps(model.predict({"text": json.loads(sys.argv[2])}).tolist()))
+print(json.dumps(model.predict(pandas.DataFrame({"text": json.loads(sys.argv[2])})).tolist()))
 """
 
 

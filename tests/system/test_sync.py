@@ -23,7 +23,7 @@ def test_a_sweep_without_its_server_and_sync_afterwards(tmp_path: Path) -> None:
     try:
         code, output = run("sync", folder, cwd=tmp_path)
         assert code == 0, output
-        client = MlflowClient(server.uri)
+        client = MlflowClient(server.uri, server.uri)  # other tests set the registry of this process
         assert client.get_model_version_by_alias("toy", "champion").version == "1"
         assert_complete(server.uri, folder)
         assert records(folder / FILE)[-1]["complete"]

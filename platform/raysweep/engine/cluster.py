@@ -12,7 +12,7 @@ from raysweep.interrupt import keeping_handlers
 from raysweep.problems import UserError
 from raysweep.spec import ResourceSpec
 
-SECONDS_TO_LEAVE = 1.5  # Ray's own shutdown takes 0.3-1 s; after an interrupt the whole way out has 3 s
+SECONDS_TO_LEAVE = 1.5  # Ray's own shutdown takes 1.3 s; after an interrupt the whole way out has 3 s
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -43,7 +43,7 @@ format: $(READY)
 benchmarks: $(READY)
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.truth
-	$(BIN)/python -m benchmarks.epoch
+	$(if $(DATA),$(BIN)/python -m benchmarks.epoch --data $(DATA),@echo "benchmarks.epoch left out: make benchmarks DATA=FOLDER")
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

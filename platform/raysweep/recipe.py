@@ -34,13 +34,17 @@ class RecipeConfig(Settings):
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
-    """What a configuration trains on: where it came from, and rows and a content hash for each split."""
+    """What a configuration trains on: where it came from, rows and a content hash for each split, and what repeats.
+
+    `overlaps` counts examples that stand twice, within a split or in two of them, under names that say where.
+    """
 
     name: str
     source: str
     synthetic: bool
     rows: dict[str, int] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
+    overlaps: dict[str, int] = field(default_factory=dict)
 
 
 class Recipe(Protocol):

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from raysweep.problems import UserError
 from trainables.parts import data
-from trainables.parts.data import DataSettings, content_hash, data_facts, overlaps, read_pairs
+from trainables.parts.data import DataSettings, content_hash, data_facts, read_pairs
 
 NAMES = ["sentence1", "sentence2", "score"]
 ROWS = [["A man eats.", 'He said "no", twice', 0.25], ["Two dogs", "One dog", 1.0], ["é", "ü", 0.0]]
@@ -135,7 +135,7 @@ def test_overlaps_count_pairs_in_either_order(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train", [["a", "b", 0.1], ["b", "a", 0.2], ["c", "d", 0.3]])
     write_parquet(tmp_path / "validation", [["d", "c", 0.3], ["e", "f", 0.3]])
     write_parquet(tmp_path / "test", [["f", "e", 0.3], ["g", "h", 0.3]])
-    counts = overlaps(DataSettings(source=str(tmp_path)))
+    counts = data_facts(DataSettings(source=str(tmp_path))).overlaps
     expected = {"train repeated": 1, "train in select": 1, "train in report": 0, "select in report": 1}
     assert expected.items() <= counts.items()
 

@@ -69,7 +69,7 @@ def read_pairs(settings: DataSettings, split: Split) -> Pairs:
 
 
 def data_facts(settings: DataSettings) -> DataFacts:
-    """Rows and content hash of each split. Raises UserError with the problems of all splits."""
+    """Rows and content hash of each split, and what repeats. Raises UserError with the problems of all splits."""
     splits = _every_split(settings)
     invented = settings.source == "synthetic"
     return DataFacts(
@@ -78,6 +78,7 @@ def data_facts(settings: DataSettings) -> DataFacts:
         synthetic=invented,
         rows={split: len(pairs) for split, pairs in splits.items()},
         hashes={split: content_hash(pairs) for split, pairs in splits.items()},
+        overlaps=_overlaps(splits),
     )
 
 
@@ -87,9 +88,9 @@ def content_hash(pairs: Pairs) -> str:
     return hashlib.sha256("\n".join(json.dumps(row) for row in rows).encode()).hexdigest()
 
 
-def overlaps(settings: DataSettings) -> dict[str, int]:
+def _overlaps(splits: dict[Split, Pairs]) -> dict[str, int]:
     """Repeated pairs within each split, and pairs that two splits share; a pair is two exact texts in either order."""
-    keys = {split: _unordered(pairs) for split, pairs in _every_split(settings).items()}
+    keys = {split: _unordered(pairs) for split, pairs in splits.items()}
     counts = {f"{split} repeated": len(pairs) - len(set(pairs)) for split, pairs in keys.items()}
     for one, other in ((0, 1), (0, 2), (1, 2)):
         shared = set(keys[SPLITS[one]]) & set(keys[SPLITS[other]])

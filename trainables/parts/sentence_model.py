@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from raysweep.measure import Latency, folder_bytes, latency
+from raysweep.measure import Latency, folder_bytes, latency, sizes
 from raysweep.problems import UserError
 from trainables.parts.adapter import Adapter, matched_width, output_width
 from trainables.parts.dendrites import structure
@@ -55,8 +55,10 @@ def new_adapter(settings: AdapterSettings, hidden: int, texts: int) -> Adapter:
 def export_model(model: SentenceModel, encoder: Encoder, folder: Path) -> dict[str, Any]:
     """Write a model in plain torch, with `encoder` if it has none of its own; what the registry says of it."""
     save_model(folder, model.encoder or encoder.model, encoder.tokenizer, encoder.max_length, model.adapter)
+    encoded = sizes(model.encoder or encoder.model, embedding=["embeddings."], encoder=["encoder."])
     return {
-        "parameters": count(encoder.model) + count(model.adapter),
+        "parameters": encoded.total + count(model.adapter),
+        "token_embedding_parameters": encoded.embedding,
         "adapter_parameters": count(model.adapter),
         "dimensions": model.adapter.out_dim,
         "embedding_bytes": 4 * model.adapter.out_dim,

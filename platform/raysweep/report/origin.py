@@ -83,7 +83,9 @@ def _data(view: SweepView) -> str:
         return "not recorded"
     rows = [f"{name} {plural(count, 'row')}" for name, count in view.data["rows"].items()]
     made = ["SYNTHETIC"] if view.synthetic else []
-    return "; ".join([f"{view.data['name']} from {view.data['source']}", *made, *rows])
+    repeats = [f"{where} {count}" for where, count in view.data.get("overlaps", {}).items() if count]
+    twice = [f"examples that stand twice: {', '.join(repeats)}"] if repeats else []
+    return "; ".join([f"{view.data['name']} from {view.data['source']}", *made, *rows, *twice])
 
 
 def _hashes(view: SweepView) -> list[tuple[str, Child]]:

@@ -18,6 +18,8 @@ def plan(loaded: SweepFile) -> RenderableType:
     rows = " / ".join(f"{count} {split}" for split, count in facts.rows.items())
     table.add_row("recipe", escape(spec.recipe))
     table.add_row("data", escape(f"{facts.name}: {rows}") + (" [bold red]SYNTHETIC[/]" if facts.synthetic else ""))
+    if repeats := [f"{where} {count}" for where, count in facts.overlaps.items() if count]:
+        table.add_row("twice", escape(f"examples that stand twice: {', '.join(repeats)}"))
     table.add_row("dimensions", escape(_dimensions(loaded)))
     table.add_row("objective", escape(", ".join(f"{goal.goal} {goal.metric}" for goal in spec.objectives)))
     table.add_row("search", escape(_search(spec, loaded.space.grid_size)))

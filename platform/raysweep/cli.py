@@ -21,7 +21,8 @@ from raysweep.recipe import find, names, summary
 if TYPE_CHECKING:
     from raysweep.report import Progress
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+PURPOSE = "Sweep training recipes, prove the winners on data that the search never saw, register models that load."
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=PURPOSE)
 out, complaints = Console(highlight=False), Console(stderr=True, highlight=False)
 
 SweepFilePath = Annotated[Path, typer.Argument(metavar="FILE", help="the sweep file (YAML)")]

@@ -31,7 +31,7 @@ from trainables.parts.pairs import PairInputs, all_rows, cosines, in_parts, load
 from trainables.parts.progress import Progress, fresh, of_now, restored
 from trainables.parts.scores import pearson, spearman
 from trainables.parts.sentence_model import SentenceModel, count, export_model, new_adapter, served_latency
-from trainables.parts.settings import AdapterSettings, LossSettings, TrainSettings
+from trainables.parts.settings import AdapterSettings, LossSettings, PairTrainSettings
 
 LOADER = "trainables.parts.embedder:load"
 METRICS = {
@@ -59,7 +59,7 @@ class Config(RecipeConfig):
     adapter: AdapterSettings = Field(AdapterSettings(), description="the layer behind mean pooling")
     dendrites: DendriteSettings = Field(DendriteSettings(), description="dendrites of the adapter")
     loss: LossSettings = Field(LossSettings(), description="what training makes small")
-    train: TrainSettings = Field(TrainSettings(), description="how long and how fast")
+    train: PairTrainSettings = Field(PairTrainSettings(), description="how long and how fast")
 
     @property
     def isolated(self) -> bool:
@@ -166,9 +166,9 @@ def train_epoch(run: Run) -> float:
 
 def update(run: Run, step: int, total: int) -> None:
     """Change the weights by the gradients of step `step` (from 0) of `total`."""
-    settings: TrainSettings = run.trial.config.train
+    settings: PairTrainSettings = run.trial.config.train
     if settings.grad_clip:
-        torch.nn.utils.clip_grad_norm_(run.model.parameters(), settings.grad_clip)
+        optim.clip_gradient(run.model, settings.grad_clip)
     optim.set_lr(run.optimizer, settings.lr * optim.lr_factor(step, total, settings.schedule, settings.warmup_ratio))
     run.optimizer.step()
     run.optimizer.zero_grad()
@@ -176,8 +176,12 @@ def update(run: Run, step: int, total: int) -> None:
 
 def new_optimizer(config: Config, model: SentenceModel, growth: Growth) -> torch.optim.AdamW:
     """AdamW over all that is trained; dendrites may learn faster."""
-    settings = config.train
-    return optim.adamw(model, settings.lr, settings.weight_decay, growth.added(), config.dendrites.lr_multiplier)
+    settings, added = config.train, growth.added()
+
+    def multiple(name: str) -> float:
+        return config.dendrites.lr_multiplier if name in added else 1.0
+
+    return optim.adamw(model, settings.lr, settings.weight_decay, multiple)
 
 
 def optimizer_after_growth(run: Run) -> torch.optim.AdamW:

@@ -76,8 +76,9 @@ def _load_back(uri: str, model: LoggedModel, folder: ModelFolder) -> subprocess.
 
 
 def _signature(folder: ModelFolder) -> ModelSignature:
+    inputs = [ColSpec("string", column) for column in folder.columns]
     outputs = TensorSpec(np.dtype("float32"), (-1, *folder.output_shape))
-    return ModelSignature(Schema([ColSpec("string", "text")]), Schema([outputs]))
+    return ModelSignature(Schema(inputs), Schema([outputs]))
 
 
 def _pins() -> list[str]:

@@ -4,14 +4,19 @@ import hashlib
 import importlib.util
 import json
 import os
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from raysweep.problems import Problem, UserError
 
 MANIFEST = "manifest.json"
 VERIFY = "verify.json"
+COLUMNS = ("text", "text_pair")  # of a registered model's input: both for pairs of texts, else the first alone
+VERIFY_SHAPE = '{"texts": [...], "outputs": [...]}'
 ALLOWED = {
     ".safetensors",
     ".json",
@@ -23,10 +28,14 @@ ALLOWED = {
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A checked folder: its loader ("package.module:function"), the hash of all its files, and its outputs' shape."""
+    """A checked folder: its loader ("package.module:function"), its input's columns, the hash of all its files.
+
+    `output_shape` is that of the outputs for one text, or pair of texts.
+    """
 
     path: Path
     loader: str
+    columns: tuple[str, ...]
     sha256: str
     size: int
     output_shape: tuple[int, ...]
@@ -38,13 +47,15 @@ def seal(path: Path, loader: str) -> ModelFolder:
     if problems := _problems(path, files):
         raise UserError(problems)
     verify = json.loads((path / VERIFY).read_text())
+    columns = COLUMNS[:1] if isinstance(verify["texts"][0], str) else COLUMNS
     hashes = {str(file.relative_to(path)): _sha256(file) for file in files if file != path / MANIFEST}
     whole = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
     beside = path / f"{MANIFEST}.part"
-    beside.write_text(json.dumps({"loader": loader, "sha256": whole, "files": hashes}, indent=1))
+    manifest = {"loader": loader, "columns": columns, "sha256": whole, "files": hashes}
+    beside.write_text(json.dumps(manifest, indent=1))
     os.replace(beside, path / MANIFEST)
     size = sum(file.stat().st_size for file in files if file.suffix == ".safetensors")
-    return ModelFolder(path, loader, whole, size, _shape(verify["outputs"])[1:])
+    return ModelFolder(path, loader, columns, whole, size, np.shape(verify["outputs"])[1:])
 
 
 def code_of(loader: str) -> Path:
@@ -74,8 +85,51 @@ def _problems(path: Path, files: list[Path]) -> list[Problem]:
     if not any(file.suffix == ".safetensors" for file in files):
         problems.append(Problem(f"{path} holds no weights", hint="the recipe's export writes .safetensors"))
     if path / VERIFY not in files:
-        problems.append(Problem(f"{path / VERIFY} is missing", hint='export writes {"texts": [...], "outputs": [...]}'))
+        return [*problems, Problem(f"{path / VERIFY} is missing", hint=f"export writes {VERIFY_SHAPE}")]
+    wrong = [] if path / VERIFY in refused else _verify_problems(path / VERIFY)
+    return problems + [Problem(said, str(path / VERIFY)) for said in wrong]
+
+
+def _verify_problems(file: Path) -> list[str]:
+    try:
+        told = json.loads(file.read_text())
+    except ValueError as error:
+        return [f"expected {VERIFY_SHAPE}, found no JSON: {error}"]
+    if not isinstance(told, dict) or not {"texts", "outputs"} <= told.keys():
+        return [f"expected {VERIFY_SHAPE}, found {reprlib.repr(told)}"]
+    texts = told["texts"]
+    if not isinstance(texts, list) or not texts:
+        return [f"texts: expected a list with at least one text or pair of texts, found {reprlib.repr(texts)}"]
+    return _text_problems(texts) + _output_problems(told["outputs"], len(texts))
+
+
+def _text_problems(texts: list[Any]) -> list[str]:
+    strings = [place for place, text in enumerate(texts) if isinstance(text, str)]
+    pairs = [place for place, text in enumerate(texts) if _is_pair(text)]
+    problems = [
+        f"texts[{place}]: expected a string or a list of two strings, found {reprlib.repr(texts[place])}"
+        for place in sorted({*range(len(texts))} - {*strings, *pairs})
+    ]
+    if strings and pairs:
+        found = f"a string at [{strings[0]}] and a list of two at [{pairs[0]}]"
+        problems.append(f"texts: expected only strings or only lists of two, found {found}")
     return problems
+
+
+def _is_pair(text: Any) -> bool:
+    return isinstance(text, list) and len(text) == 2 and all(isinstance(side, str) for side in text)
+
+
+def _output_problems(outputs: Any, texts: int) -> list[str]:
+    try:
+        shape = np.asarray(outputs, dtype=np.float64).shape
+    except (TypeError, ValueError):  # text, or rows that are not of one length
+        found = reprlib.repr(outputs)
+    else:
+        if shape[:1] == (texts,) and len(shape) <= 2 and 0 not in shape:
+            return []
+        found = f"shape {shape}"
+    return [f"outputs: expected numbers of shape ({texts},) or ({texts}, dimensions), found {found}"]
 
 
 def _sha256(file: Path) -> str:
@@ -84,7 +138,3 @@ def _sha256(file: Path) -> str:
         while part := opened.read(1 << 20):
             digest.update(part)
     return digest.hexdigest()
-
-
-def _shape(outputs: Any) -> tuple[int, ...]:
-    return (len(outputs), *_shape(outputs[0])) if isinstance(outputs, list) and outputs else ()

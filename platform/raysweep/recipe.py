@@ -54,7 +54,7 @@ class Recipe(Protocol):
     __doc__: str | None
     Config: type[RecipeConfig]
     METRICS: dict[str, str]
-    LOADER: str  # "package.module:function": function(folder) gives a callable from texts to an array
+    LOADER: str  # "package.module:function": function(folder) gives a callable from texts, or pairs, to an array
 
     def train(self, trial: Trial) -> Iterator[Report]:
         """Yield a report after each step; the last one's `state` holds the model that is kept."""
@@ -66,6 +66,7 @@ class Recipe(Protocol):
         """Write the model into `folder`; return what to say of it on its registry page.
 
         Files end in .safetensors, .json, .txt, .model or .md; verify.json holds {"texts": [...], "outputs": [...]}.
+        Texts may be pairs, each [first, second]: the registered model then takes two columns, `text` and `text_pair`.
         """
 
     def inspect(self, config: Any) -> DataFacts:

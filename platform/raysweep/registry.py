@@ -196,7 +196,7 @@ class _Registration:
             "verdict": "; ".join(map(comparison, champion.confirmed["comparisons"])),
         }
         uri = f"models:/{name}@{champion.alias}"
-        page = model_page(champion.sweep, champion.confirmed, champion.evaluated, uri)
+        page = model_page(champion.sweep, champion.confirmed, champion.evaluated, uri, folder.columns)
         source = f"models:/{model.model_id}"
         return self._client.create_model_version(
             name, source, model.source_run_id, tags, description=page, model_id=model.model_id

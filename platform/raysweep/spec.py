@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
@@ -77,6 +78,9 @@ class ConfirmSpec(Block):
     """The proof: finalists and references are trained again on fresh seeds and opened on the report split."""
 
     top: int = Field(1, ge=0, description="how many finalists; 0 leaves the proof out, and nothing is registered")
+    per: str | None = Field(
+        None, description="a setting, as model.kind: the finalists are the best `top` trials for each of its values"
+    )
     seeds: list[int] = Field(
         [101, 102, 103], min_length=1, description="training seeds, the same for every finalist and reference"
     )
@@ -88,6 +92,10 @@ class ConfirmSpec(Block):
         if repeated := _repeated(seeds):
             raise conflict(f"seeds differ from each other, found {repeated[0][1]} twice", repeated[0][0])
         return seeds
+
+    def group(self, config: Mapping[str, Any]) -> str:
+        """What a configuration competes in to be a finalist: its value of the setting `per`; all in one without."""
+        return repr([config[self.per]]) if self.per is not None and self.per in config else ""
 
 
 class FailureSpec(Block):

@@ -5,6 +5,7 @@ that already holds records, a sweep stands exactly where it stood, and takes the
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -101,6 +102,17 @@ class Sweep:
         return list({repr(sorted(trial.config.items())): trial for trial in reversed(ranked)}.values())[::-1]
 
     @property
+    def finalists(self) -> list[TrialState]:
+        """The winners that are trained again, best first: `top` of all, or of each value of the setting `per`."""
+        counts, finalists = Counter[str](), []
+        for trial in self.winners:
+            group = self.spec.confirm.group(trial.config)
+            counts[group] += 1
+            if counts[group] <= self.spec.confirm.top:
+                finalists.append(trial)
+        return finalists
+
+    @property
     def seconds(self) -> float:
         """Wall time that this sweep has run, pauses between processes left out."""
         return self._active
@@ -138,7 +150,7 @@ class Sweep:
         return None
 
     def _arms(self) -> list[tuple[str, str, TrialState, dict[str, Any]]]:
-        finalists = self.winners[: self.spec.confirm.top]
+        finalists = self.finalists
         arms = [("finalist", f"finalist-{place}", trial, trial.config) for place, trial in enumerate(finalists, 1)]
         if finalists:
             best = finalists[0]

@@ -15,6 +15,7 @@ from raysweep.problems import Problem, UserError, did_you_mean
 from raysweep.recipe import Recipe, configure, find
 from raysweep.space import Space, compile_space
 from raysweep.space.compile import read_values
+from raysweep.space.domains import Fixed
 from raysweep.space.fields import Fields
 from raysweep.spec import SweepSpec
 from raysweep.validation import dotted, expectation, model_at, shown, suggestion
@@ -126,7 +127,8 @@ class _Checked:
                 self.references[name] = read_values(settings, ("references", name), self._place, known)
 
     def _behaviour(self, space: Space) -> None:
-        """What only shows when configurations are drawn."""
+        """What only shows when the space is known, or when configurations are drawn."""
+        self._problems += _groups(self.spec.confirm.per, space, self._place)
         if self.spec.searcher.type == "grid":
             with self._collected("searcher", "type"):
                 space.points()
@@ -156,6 +158,19 @@ def _block_problem(detail: ErrorDetails, place: Place) -> Problem:
         return place.problem((*keys, *context["at"]), f"{dotted(keys)}: {context['message']}")
     message = f"{dotted(keys)}: expected {expectation(detail)}, found {shown(detail['input'])}"
     return place.problem(keys, message, suggestion(detail) or description)
+
+
+def _groups(per: str | None, space: Space, place: Place) -> Iterator[Problem]:
+    """What is wrong with the setting whose values the proof is to compare."""
+    spot = place.at(("confirm", "per"))
+    if per is None:
+        return
+    if per not in space.paths():
+        yield spot.problem(f"confirm.per: the space has no setting '{per}'", did_you_mean(per, sorted(space.paths())))
+    domains = [dimension.domain for dimension in space.dimensions if dimension.path == per]
+    if any(not isinstance(domain, Fixed) and domain.parameters() is None for domain in domains):
+        message = f"confirm.per: {per} is searched in a range, so each trial would be a finalist for its own value"
+        yield spot.problem(message, "name a setting with a list of values")
 
 
 def _rejections(space: Space, place: Place) -> Iterator[Problem]:

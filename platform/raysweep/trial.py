@@ -1,7 +1,7 @@
 """What a recipe receives (`Trial`) and what it gives back (`Report`, `Evaluation`). Nothing else passes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,9 @@ import numpy.typing as npt
 # What a recipe needs to go on after a restart: dicts and lists of numbers, text, None and CPU arrays
 # (numpy arrays or torch tensors without grad). It comes back with numpy arrays in place of tensors.
 State = dict[str, Any]
-Statistic = Literal["spearman", "pearson", "accuracy", "macro_f1"]
+# How predictions are scored; larger is better, at most 1. `f1` is the F1 of the label 1. For `mean` the predictions are
+# the scores that each example was given, and the targets the best ones that it could have been given.
+Statistic = Literal["spearman", "pearson", "accuracy", "macro_f1", "f1", "matthews", "mean"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,24 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """Predictions and targets, both of shape (examples,), and which statistic scores them."""
+
+    predictions: npt.NDArray[np.float64]
+    targets: npt.NDArray[np.float64]
+    statistic: Statistic
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """The trained model on the report split: metrics, and each example's prediction and target for paired tests.
 
-    `predictions` and `targets` have shape (examples,); `statistic` says which score compares them.
+    `predictions` and `targets` have shape (examples,); `statistic` says which score compares them. `others` are further
+    scores by name, on the same or on other examples: they are reported for each arm and decide nothing.
     """
 
     metrics: dict[str, float]
     predictions: npt.NDArray[np.float64]
     targets: npt.NDArray[np.float64]
     statistic: Statistic
+    others: dict[str, Scored] = field(default_factory=dict)

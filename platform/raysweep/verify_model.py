@@ -16,10 +16,12 @@ import pandas as pd  # noqa: E402
 uri, expected = sys.argv[1:]
 wanted = json.loads(Path(expected).read_text())
 # Nor may the loader's package come from anywhere but the model: an editable install would hide what was not packed.
-loader = json.loads((Path(expected).parent / "manifest.json").read_text())["loader"].partition(":")[0].partition(".")[0]
+manifest = json.loads((Path(expected).parent / "manifest.json").read_text())
+loader = manifest["loader"].partition(":")[0].partition(".")[0]
 sys.path[:] = [place for place in sys.path if not (Path(place) / loader).exists()]
 model = mlflow.pyfunc.load_model(uri)
-outputs = np.asarray(model.predict(pd.DataFrame({"text": wanted["texts"]})), dtype=np.float64)
+rows = [[text] if isinstance(text, str) else text for text in wanted["texts"]]  # a pair is a row already
+outputs = np.asarray(model.predict(pd.DataFrame(rows, columns=manifest["columns"])), dtype=np.float64)
 targets = np.asarray(wanted["outputs"], dtype=np.float64)
 if outputs.shape != targets.shape:
     sys.exit(f"the loaded model gives shape {outputs.shape}, its export gave {targets.shape}")

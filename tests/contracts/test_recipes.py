@@ -36,14 +36,27 @@ TINY: Flat = {"data.train_rows": 48, "train.epochs": 3, "train.lr": 3e-3, "train
 GROWING: Flat = {"dendrites.enabled": True, "dendrites.switch": "fixed", "dendrites.every": 2, "train.epochs": 5}
 PARTLY: Flat = {"encoder.freeze": "first", "encoder.freeze_layers": 1}
 COSENT: Flat = {"loss.kind": "cosent", "train.grad_clip": 1.0, "train.schedule": "cosine", "train.warmup_ratio": 0.2}
+PERFORATEDAI: Flat = {"dendrites.backend": "perforatedai"}
+TEXTS: Flat = {"data.train_rows": 64, "train.epochs": 3, "train.lr": 3e-3, "train.batch_size": 16}
+DSN: Flat = {"encoder.layers": 0, "train.schedule": "plateau", "train.plateau_patience": 0}
+POOLER: Flat = {"model.pooling": "cls", "model.pooler": True, "encoder.freeze": "first", "encoder.freeze_layers": 1}
 VARIANTS: dict[str, dict[str, Flat]] = {
     "nexus": {
         "plain": TINY | {"adapter.dropout": 0.1, "train.schedule": "linear", "train.weight_decay": 0.1},
         "dendrites": TINY | GROWING | {"adapter.compression": 0.5},
         "frozen": TINY | GROWING | {"encoder.freeze": "all", "adapter.init": "pca", "adapter.out_dim": 20},
         "cosent": TINY | PARTLY | COSENT | {"adapter.noise_std": 0.01, "adapter.matched_dendrites": 1},
-        "perforatedai": TINY | GROWING | {"dendrites.backend": "perforatedai"},
-    }
+        "perforatedai": TINY | GROWING | PERFORATEDAI,
+    },
+    "dendritic_bert": {
+        "dsn": TEXTS | DSN | {"model.pooling": "mean+max", "train.word_dropout": 0.2, "train.grad_clip": 1.0},
+        "dendrites": TEXTS | DSN | GROWING | {"data.task": "mnli", "model.hidden": 16, "train.label_smoothing": 0.1},
+        "layers": TEXTS | GROWING | {"data.task": "stsb", "dendrites.target": "all_linear", "encoder.layers": 1},
+        "pruned": TEXTS | DSN | {"data.task": "qqp", "embedding.kind": "pruned", "embedding.rank": 8},
+        "tied": TEXTS | {"data.task": "cola", "embedding.kind": "tied", "embedding.rows": 150} | POOLER,
+        "answers": TEXTS | {"data.task": "squad", "encoder.max_length": 48, "spans.stride": 8, "train.batch_size": 8},
+        "perforatedai": TEXTS | DSN | GROWING | PERFORATEDAI | {"dendrites.target": "classifier"},
+    },
 }
 CASES = {
     f"{name}-{variant}": (name, flat)
@@ -135,7 +148,7 @@ def test_a_trial_resumed_after_any_step_ends_as_if_it_had_not_stopped(trained: T
 def timeless(state: Any) -> Any:
     """A state without the clock: perforatedai's tracker notes times of day, also in its file of the best weights."""
     if isinstance(state, dict):
-        kept = {key: value for key, value in state.items() if key not in ("seconds", "tracker")}
+        kept = {key: value for key, value in state.items() if key not in ("seconds", "latencies", "tracker")}
         return {key: timeless(value) for key, value in kept.items() if getattr(value, "dtype", None) != np.uint8}
     return [timeless(value) for value in state] if isinstance(state, list | tuple) else state
 
@@ -165,19 +178,21 @@ def test_only_evaluate_opens_the_report_split(
     assert "report" in opened
 
 
+READERS = {"data": "read_pairs", "task_data": "read_examples"}
+
+
 def watch_splits(opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Note every split that a recipe reads, under whatever module it took the function from."""
-    from trainables.parts import data
+    for home, name in READERS.items():
+        read = getattr(importlib.import_module(f"trainables.parts.{home}"), name)
 
-    read = data.read_pairs
+        def noted(settings: Any, split: Any, *more: Any, read: Callable[..., Any] = read) -> Any:
+            opened.append(split)
+            return read(settings, split, *more)
 
-    def noted(settings: Any, split: Any) -> Any:
-        opened.append(split)
-        return read(settings, split)
-
-    for name, module in list(sys.modules.items()):
-        if name.startswith("trainables") and getattr(module, "read_pairs", None) is read:
-            monkeypatch.setattr(module, "read_pairs", noted)
+        for place, module in list(sys.modules.items()):
+            if place.startswith("trainables") and getattr(module, name, None) is read:
+                monkeypatch.setattr(module, name, noted)
 
 
 def test_predictions_and_targets_fit_together(evaluation: Evaluation) -> None:
@@ -205,25 +220,43 @@ def test_an_exported_model_is_plain_data_with_a_card(exported: tuple[Path, dict[
 
 def test_padding_changes_nothing(trained: Trained, exported: tuple[Path, dict[str, Any]]) -> None:
     served = load_served(trained.name, exported[0])
+    pairs = isinstance(json.loads((exported[0] / "verify.json").read_text())["texts"][0], list)
     short, long = "the cat", "the old man near the river watched a small dog " * 6
-    assert np.abs(served([short])[0] - served([short, long])[0]).max() < 1e-5
+    one, other = ((short, long), (long, long)) if pairs else (short, long)
+    assert np.abs(served([one])[0] - served([one, other])[0]).max() < 1e-5
 
 
-def load_served(name: str, folder: Path) -> Callable[[list[str]], Any]:
+def load_served(name: str, folder: Path) -> Callable[[list[Any]], Any]:
     module, _, function = find(name).LOADER.partition(":")
     return getattr(importlib.import_module(module), function)(folder)  # type: ignore[no-any-return]
 
 
-def served_predictions(name: str, flat: Flat, folder: Path, statistic: str) -> npt.NDArray[np.float64]:
-    """What an exported model alone predicts for the report split."""
+def served_cosines(flat: Flat, served: Callable[[list[Any]], Any], statistic: str) -> npt.NDArray[np.float64]:
     from trainables.parts.data import DataSettings, read_pairs
 
-    assert statistic == "spearman", "say here how this statistic's predictions come from the served model"
     pairs = read_pairs(DataSettings(**nested(flat).get("data", {})), "report")
-    served = load_served(name, folder)
     first, second = (np.asarray(served(texts), dtype=np.float64) for texts in (pairs.first, pairs.second))
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return np.einsum("nd,nd->n", first, second) / lengths  # type: ignore[no-any-return]
+
+
+def served_answers(flat: Flat, served: Callable[[list[Any]], Any], statistic: str) -> npt.NDArray[np.float64]:
+    from trainables.parts.answers import token_f1
+    from trainables.parts.task_data import TaskDataSettings, read_examples
+
+    examples = read_examples(TaskDataSettings(**nested(flat).get("data", {})), "report")
+    outputs = np.asarray(served(list(examples.texts)), dtype=np.float64)
+    if statistic == "spearman":
+        return outputs
+    if examples.answers is None:
+        return outputs.argmax(axis=1).astype(np.float64)
+    found = [text[int(row[0]) : int(row[1])] for text, row in zip(examples.second or [], outputs, strict=True)]
+    golds = [[text for text, _ in answers] for answers in examples.answers]
+    return np.array([token_f1(text, gold) for text, gold in zip(found, golds, strict=True)])
+
+
+# What an exported model alone predicts for the report split, by recipe.
+SERVED = {"nexus": served_cosines, "dendritic_bert": served_answers}
 
 
 def test_another_process_trains_alike_and_serves_what_was_exported(tmp_path: Path) -> None:
@@ -247,7 +280,7 @@ def other_process(folder: Path, statistics: dict[str, str]) -> None:
     """Train every case anew; compare each model in `folder` with the predictions beside it."""
     told = {}
     for case, (name, flat) in reversed(CASES.items()):
-        predictions = served_predictions(name, flat, folder / case / "model", statistics[case])
+        predictions = SERVED[name](flat, load_served(name, folder / case / "model"), statistics[case])
         difference = np.abs(predictions - np.load(folder / case / "predictions.npy")).max()
         told[case] = {"difference": float(difference), "numbers": Trained(case, folder / f"{case}-again").numbers}
     print(json.dumps(told))

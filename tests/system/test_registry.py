@@ -3,12 +3,18 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.types import DataType
 from safetensors.numpy import load_file, save_file
 
 from raysweep import track
@@ -17,7 +23,7 @@ from raysweep.problems import UserError
 from raysweep.registry import Registered, load_function, register
 from tests import journals
 
-LOADER = "stub_recipes.lengths:load"
+LOADER, PAIR_LOADER = "stub_recipes.lengths:load", "stub_recipes.pairs:load"
 CODE = """
 from pathlib import Path
 import numpy as np
@@ -28,6 +34,28 @@ def load(folder):
     return lambda texts: np.stack([len(text) * weights for text in texts]).astype(np.float32)
 """
 TEXTS = ["a", "two words", ""]
+PAIR_CODE = """
+from pathlib import Path
+import numpy as np
+from safetensors.numpy import load_file
+
+def load(folder):
+    weights = load_file(Path(folder) / "model.safetensors")["scale"]
+
+    def scores(pairs):
+        assert all(type(pair) is tuple for pair in pairs)
+        return np.array([len(first) * weights[0] + len(second) * weights[1] for first, second in pairs])
+
+    return scores
+"""
+PAIRS = [["a", "two words"], ["", "b"], ["three more words", ""]]
+ASK = """
+import sys, json, mlflow, pandas as pd
+sys.modules['raysweep'] = None
+mlflow.set_tracking_uri(sys.argv[1]); mlflow.set_registry_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model('models:/tiny@champion')
+print(json.dumps(model.predict(pd.DataFrame(json.loads(sys.argv[2]))).tolist()))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +65,9 @@ def stub_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     (package / "lengths.py").write_text(CODE)
+    (package / "pairs.py").write_text(PAIR_CODE)
     monkeypatch.syspath_prepend(str(tmp_path / "code"))
-    for name in ("stub_recipes", "stub_recipes.lengths"):
+    for name in ("stub_recipes", "stub_recipes.lengths", "stub_recipes.pairs"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -51,17 +80,25 @@ def export(folder: Path, scale: float = 2.0) -> None:
     (folder / "verify.json").write_text(json.dumps({"texts": TEXTS, "outputs": outputs}))
 
 
-def confirmed_sweep(directory: Path, name: str = "tiny") -> Path:
+def export_pairs(folder: Path) -> None:
+    """What a recipe for pairs of texts leaves: one number for each pair."""
+    folder.mkdir(parents=True)
+    save_file({"scale": np.array([2.0, -1.0], dtype=np.float32)}, folder / "model.safetensors")
+    outputs = [len(first) * 2.0 - len(second) for first, second in PAIRS]
+    (folder / "verify.json").write_text(json.dumps({"texts": PAIRS, "outputs": outputs}))
+
+
+def confirmed_sweep(directory: Path, export: Callable[[Path], None] = export) -> Path:
     """A sweep up to its evidence, with the champion's model."""
-    journals.write(directory, [event for event in journals.sweep(name, 2) if event[0] not in ("registered", "ended")])
+    journals.write(directory, [event for event in journals.sweep("tiny", 2) if event[0] not in ("registered", "ended")])
     export(directory / "trials" / "t0002" / "model")
     return directory
 
 
-def run_register(directory: Path) -> Registered | None:
+def run_register(directory: Path, loader: str = LOADER) -> Registered | None:
     journal = Journal(directory / FILE)
     try:
-        return register(directory, LOADER, journal.append)
+        return register(directory, loader, journal.append)
     finally:
         journal.close()
 
@@ -74,6 +111,13 @@ def client_of(directory: Path) -> MlflowClient:
 def models(client: MlflowClient) -> list[Any]:
     experiment = client.get_experiment_by_name("raysweep")
     return list(client.search_logged_models([experiment.experiment_id]))
+
+
+def ask(directory: Path, columns: dict[str, list[str]]) -> Any:
+    """What the champion answers in a process that has neither raysweep nor the loader's package."""
+    command = [sys.executable, "-I", "-c", ASK, f"sqlite:///{directory.parent / 'mlflow.db'}", json.dumps(columns)]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 def test_a_model_is_registered_with_all_that_is_known_of_it(tmp_path: Path) -> None:
@@ -91,7 +135,13 @@ def test_a_model_is_registered_with_all_that_is_known_of_it(tmp_path: Path) -> N
     assert version.tags["raysweep.trial"] == "t0002"
     assert version.tags["report"] == "spearman 0.76, 0.74 to 0.78"
     assert version.tags["verdict"].endswith("**better**")
-    for said in ("SYNTHETIC", "101, 102", "finalist-1 against plain", "raysweep run tiny.yaml", "pyfunc.load_model"):
+    for said in (
+        "SYNTHETIC",
+        "101, 102",
+        "finalist-1 against plain",
+        "raysweep run tiny.yaml",
+        'DataFrame({"text": ["',
+    ):
         assert said in version.description
 
     [model] = models(client)
@@ -107,20 +157,57 @@ def test_the_registered_model_answers_where_its_code_is_not_installed(tmp_path: 
     directory = confirmed_sweep(tmp_path / "sweeps" / "one")
     registered = run_register(directory)
     assert registered is not None
-    script = (
-        "import sys, json, mlflow, pandas as pd\n"
-        "sys.modules['raysweep'] = None\n"
-        "mlflow.set_tracking_uri(sys.argv[1]); mlflow.set_registry_uri(sys.argv[1])\n"
-        "model = mlflow.pyfunc.load_model('models:/tiny@champion')\n"
-        "print(json.dumps(model.predict(pd.DataFrame({'text': ['abcd']})).tolist()))\n"
-    )
-    uri = f"sqlite:///{directory.parent / 'mlflow.db'}"
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", script, uri], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert json.loads(done.stdout) == [[8.0, -4.0, 2.0]]
+    assert ask(directory, {"text": ["abcd"]}) == [[8.0, -4.0, 2.0]]
     encode = load_function(directory / "trials" / "t0002" / "model")  # and without MLflow, from the folder alone
     np.testing.assert_array_equal(encode(["abcd"]), [[8.0, -4.0, 2.0]])
+
+
+def test_a_model_of_pairs_takes_two_columns(tmp_path: Path) -> None:
+    directory = confirmed_sweep(tmp_path / "sweeps" / "one", export_pairs)
+    registered = run_register(directory, PAIR_LOADER)
+    assert registered is not None
+    assert registered.verified == 0.0
+    assert ask(directory, {"text_pair": ["cd", ""], "text": ["abc", "a"]}) == [4.0, 2.0]
+
+    client = client_of(directory)
+    packed = Path(client.get_logged_model(registered.model_id).artifact_location.removeprefix("file://"))
+    signature = Model.load(str(packed)).signature
+    assert [(column.name, column.type, column.required) for column in signature.inputs] == [
+        ("text", DataType.string, True),
+        ("text_pair", DataType.string, True),
+    ]
+    assert [output.shape for output in signature.outputs] == [(-1,)]
+    assert '"text": ["a sentence", "another"], "text_pair": [' in client.get_model_version("tiny", "1").description
+
+    model = mlflow.pyfunc.load_model(str(packed))
+    with pytest.raises(MlflowException) as caught:  # MLflow's own words, from the signature
+        model.predict(pd.DataFrame({"text": ["abc"], "pair": ["cd"]}))
+    for said in (
+        "'text': string (required), 'text_pair': string (required)",
+        "missing inputs ['text_pair']",
+        "['pair']",
+    ):
+        assert said in caught.value.message
+    with pytest.raises(MlflowException, match=r"texts in the column 'text'; found \['abc', 'a'\] in row 0"):
+        model.predict({"text": ["abc", "a"], "text_pair": ["cd", "b"]})  # MLflow makes one row of such lists
+
+
+def test_a_model_of_pairs_whose_sides_were_exchanged_is_not_registered(tmp_path: Path) -> None:
+    directory = confirmed_sweep(tmp_path / "sweeps" / "one", export_pairs)
+    told = directory / "trials" / "t0002" / "model" / "verify.json"
+    exchanged = json.loads(told.read_text())
+    exchanged["texts"] = [[second, first] for first, second in exchanged["texts"]]
+    told.write_text(json.dumps(exchanged))
+    with pytest.raises(UserError, match="differ by 48 "):  # 16 letters, each 2 + 1
+        run_register(directory, PAIR_LOADER)
+    assert models(client_of(directory)) == []
+
+
+def test_outputs_that_are_no_numbers_equal_nothing(tmp_path: Path) -> None:
+    directory = confirmed_sweep(tmp_path / "sweeps" / "one", lambda folder: export(folder, float("nan")))
+    with pytest.raises(UserError, match="differ by nan"):
+        run_register(directory)
+    assert models(client_of(directory)) == []
 
 
 def test_registering_twice_makes_one_version(tmp_path: Path) -> None:

@@ -196,10 +196,51 @@ def test_a_missing_source_is_one_problem(tmp_path: Path) -> None:
     assert len(problems_of(DataSettings(source=str(tmp_path / "file.csv")))) == 1
 
 
+class Hub:
+    """The hub, with one set of one configuration; it answers as `datasets` does."""
+
+    def __init__(self, columns: dict[str, list[object]], subset: str | None = None) -> None:
+        self.columns, self.subset = columns, subset
+
+    def get_dataset_split_names(self, path: str, config_name: str | None = None) -> list[str]:
+        if config_name != self.subset:
+            raise ValueError(
+                "Config name is missing.\nPlease pick one among the available configs: ['en', 'de']\nExample"
+            )
+        return ["train", "validation", "test"]
+
+    def load_dataset(self, path: str, name: str | None, split: str) -> object:
+        import datasets
+
+        assert name == self.subset
+        return datasets.Dataset.from_dict(self.columns)
+
+
+def reach(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", hub.get_dataset_split_names)
+    monkeypatch.setattr(datasets, "load_dataset", hub.load_dataset)
+
+
+def test_a_hub_set_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    reach(Hub(dict(zip(NAMES, map(list, zip(*ROWS, strict=True)), strict=True))), monkeypatch)
+    assert read_pairs(DataSettings(source="someone/read"), "train").scores.tolist() == [0.25, 1.0, 0.0]
+    assert "someone/read: no split 'valid' (did you mean 'validation'?)" in problems_of(
+        DataSettings(source="someone/read", select="valid")
+    )
+
+
+def test_a_hub_set_of_several_configurations_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    reach(Hub({}, subset="en"), monkeypatch)
+    (found,) = problems_of(DataSettings(source="someone/languages"))
+    assert "Config name is missing. Please pick one among the available configs: ['en', 'de']" in found
+
+
 def test_a_hub_name_that_cannot_be_reached_is_one_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    def unreachable(source: str) -> list[str]:
+    def unreachable(source: str, subset: str | None) -> list[str]:
         raise ConnectionError(f"Couldn't reach '{source}' on the Hub\nand more")
 
     monkeypatch.setattr(datasets, "get_dataset_split_names", unreachable)

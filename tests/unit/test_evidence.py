@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, matthews_corrcoef
 
 from raysweep.evidence import (
     Arm,
@@ -27,7 +27,7 @@ from raysweep.evidence import (
 )
 from raysweep.evidence.bootstrap import resampled
 from raysweep.problems import UserError
-from raysweep.trial import Statistic
+from raysweep.trial import Scored, Statistic
 
 Floats = npt.NDArray[np.float64]
 REFERENCES: dict[Statistic, Any] = {
@@ -35,11 +35,15 @@ REFERENCES: dict[Statistic, Any] = {
     "pearson": lambda predictions, targets: stats.pearsonr(predictions, targets).statistic,
     "accuracy": lambda predictions, targets: np.mean(predictions == targets),
     "macro_f1": lambda predictions, targets: f1_score(targets, predictions, average="macro"),
+    "f1": lambda predictions, targets: f1_score(targets == 1, predictions == 1, zero_division=0),
+    "matthews": lambda predictions, targets: matthews_corrcoef(targets, predictions),
+    "mean": lambda predictions, targets: np.mean(predictions),
 }
+LABELLED: tuple[Statistic, ...] = ("accuracy", "macro_f1", "f1", "matthews")
 
 
 def labels_or_scores(statistic: Statistic, rng: np.random.Generator, size: int) -> Floats:
-    if statistic in ("accuracy", "macro_f1"):
+    if statistic in LABELLED:
         return rng.integers(3, size=size).astype(np.float64)
     return rng.normal(size=size).round(1) + 7  # rounded, so that values are tied
 
@@ -68,6 +72,32 @@ def test_a_correlation_with_a_constant_is_zero(statistic: Statistic) -> None:
     draws = resampled(two, targets, statistic, np.random.default_rng(0), 200)[0]
     assert (draws == 0).mean() == pytest.approx((1 - 1 / 30) ** 30, abs=0.1)
     assert np.isfinite(draws).all()
+
+
+@given(
+    st.sampled_from(list(REFERENCES)),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=12),
+)
+def test_a_whole_weight_is_as_many_equal_examples(statistic: Statistic, rows: list[tuple[int, int, int]]) -> None:
+    predictions, targets, times = np.array(
+        [*rows, (0, 1, 1), (2, 0, 1)], dtype=np.float64
+    ).T  # none may be left of some
+    repeated = [np.repeat(values, times.astype(int)) for values in (predictions, targets)]
+    weighted = score(statistic, predictions[None], targets, times[None])
+    np.testing.assert_allclose(weighted, score(statistic, repeated[0][None], repeated[1]), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "targets"), [([1, 1, 1], [0, 1, 1]), ([0, 1, 2], [2, 2, 2]), ([0, 0, 0], [0, 0, 0])]
+)
+def test_one_class_alone_correlates_with_nothing(predictions: list[float], targets: list[float]) -> None:
+    assert score("matthews", np.array([predictions], dtype=float), np.array(targets, dtype=float))[0, 0] == 0
+
+
+def test_the_f1_of_a_class_that_is_nowhere_is_zero() -> None:
+    assert score("f1", np.zeros((1, 4)), np.array([0.0, 2.0, 0.0, 2.0]))[0, 0] == 0
+    by_hand = score("f1", np.array([[1.0, 1.0, 0.0, 2.0]]), np.array([1.0, 0.0, 1.0, 2.0]))
+    assert by_hand[0, 0] == pytest.approx(2 * 1 / (2 + 2))
 
 
 def test_resamples_are_the_same_for_all_models_and_drawn_with_replacement() -> None:
@@ -261,9 +291,25 @@ def test_the_same_seed_gives_the_same_record_and_it_survives_json(arms: list[Arm
     record = json.loads(json.dumps({"kind": "confirmed", "time": 1.0, **first.to_dict()}))
     assert Confirmation.from_dict(record) == first
     arm_keys = {"arm", "role", "of", "config", "trials", "seeds", "metric", "mean", "low", "high", "per_seed"}
-    assert set(record["arms"][0]) == arm_keys | {"select_per_seed"}
-    assert set(record["comparisons"][0]) == {"arm", "against", "difference", "low", "high", "p", "p_holm", "verdict"}
+    assert set(record["arms"][0]) == arm_keys | {"select_per_seed", "others"}
+    comparison_keys = {"arm", "against", "difference", "low", "high", "p", "p_holm", "verdict", "error_reduction"}
+    assert set(record["comparisons"][0]) == comparison_keys
+    assert set(record["comparisons"][0]["error_reduction"]) == {"value", "low", "high"}
     assert set(record) == {"kind", "time", "arms", "comparisons", "winner", "champion", "optimism"}
+
+
+def test_a_record_from_before_further_scores_and_error_reductions_still_loads(arms: list[Arm]) -> None:
+    found = confirm(arms, alpha=0.05, seed=4)
+    record = json.loads(json.dumps(found.to_dict()))
+    for one in record["arms"]:
+        del one["others"]
+    for one in record["comparisons"]:
+        del one["error_reduction"]
+    loaded = Confirmation.from_dict(record)
+    assert loaded.arms == found.arms
+    assert [(one.against, one.error_reduction) for one in loaded.comparisons] == [
+        (one.against, None) for one in found.comparisons
+    ]
 
 
 def test_a_finalist_alone_is_compared_with_nothing(arms: list[Arm]) -> None:
@@ -283,6 +329,48 @@ def test_arms_are_paired_on_the_seeds_they_share(arms: list[Arm]) -> None:
         found.arms[0].per_seed[2] - found.arms[1].per_seed[0],
     ]
     assert found.comparisons[0].difference == pytest.approx(np.mean(gaps))
+
+
+def test_further_scores_get_an_interval_for_each_arm_and_decide_nothing(arms: list[Arm]) -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(2, size=80).astype(np.float64)
+    wide = [
+        Arm(**{**fields(one), "others": {"hard": Scored(noisy_models(rng, 3, labels, 0.0), labels, "f1")}})
+        for one in arms
+    ]
+    found, without = confirm(wide, alpha=0.05, seed=0), confirm(arms, alpha=0.05, seed=0)
+    for one, arm in zip(found.arms, wide, strict=True):
+        hard = one.others["hard"]
+        assert hard.per_seed == pytest.approx([f1_score(labels, row) for row in arm.others["hard"].predictions])
+        assert hard.low < hard.mean < hard.high
+        assert (hard.mean, hard.statistic) == (pytest.approx(np.mean(hard.per_seed)), "f1")
+    assert (found.winner, found.champion) == (without.winner, without.champion)
+    assert found.comparisons == without.comparisons
+    assert [(one.mean, one.low, one.high) for one in found.arms] == [(a.mean, a.low, a.high) for a in without.arms]
+    assert Confirmation.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_arms_whose_further_scores_do_not_match_are_refused(arms: list[Arm]) -> None:
+    predictions, targets = arms[0].predictions, arms[0].targets
+    broken = predictions.copy()
+    broken[0, 0] = math.nan
+    others: list[dict[str, Scored]] = [
+        {"hard": Scored(predictions, targets, "spearman")},
+        {"hard": Scored(broken, targets, "pearson")},
+        {},
+        {"hard": Scored(predictions, -targets, "spearman"), "odd": Scored(predictions, targets, "mean")},
+    ]
+    with pytest.raises(UserError) as error:
+        confirm([Arm(**{**fields(a), "others": o}) for a, o in zip(arms, others, strict=True)], alpha=0.05, seed=0)
+    assert sorted(problem.message for problem in error.value.problems) == [
+        "arm 'finalist-1' has no 'odd', which 'oracle' has",
+        "arm 'finalist-2' has no 'odd', which 'oracle' has",
+        "arm 'finalist-2' has predictions on 'hard' that are not finite",
+        "arm 'finalist-2' is scored on 'hard' by pearson, 'finalist-1' by spearman",
+        "arm 'untrained' has no 'hard', which 'finalist-1' has",
+        "arm 'untrained' has no 'odd', which 'oracle' has",
+        "arms 'oracle' and 'finalist-1' were evaluated on different examples of 'hard'",
+    ]
 
 
 def fields(one: Arm) -> dict[str, Any]:

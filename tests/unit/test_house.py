@@ -41,7 +41,7 @@ LAYERS = [
     {"engine", "registry", "report"},
     {"logged_model", "proof", "sweep", "sweep_file", "track"},
     {"overrides", "schedule", "schema", "search", "sweep_folder"},
-    {"evidence", "model_folder", "recipe", "space"},
+    {"evidence", "model_folder", "predictions", "recipe", "space"},
     {"spec", "validation", "yaml_file"},
     {"interrupt", "journal", "measure", "problems", "trial"},
 ]

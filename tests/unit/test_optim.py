@@ -71,7 +71,7 @@ def test_frozen_parameters_are_left_out():
 def test_dendrites_learn_at_their_own_rate():
     model, _ = grown_net()
     dendrites = {name for name, _ in model.named_parameters() if ".dendrites." in name}
-    optimizer = optim.adamw(model, 0.1, 0.01, dendrites, lr_multiplier=3.0)
+    optimizer = optim.adamw(model, 0.1, 0.01, lambda name: 3.0 if name in dendrites else 1.0)
 
     def rates():
         return {name: group["lr"] for group in optimizer.param_groups for name in group["param_names"]}
@@ -200,3 +200,76 @@ def test_lr_factor_rises_then_falls_and_is_never_zero(total, kind, ratio):
     assert min(factors) > 0
     assert factors[: top + 1] == sorted(factors[: top + 1])
     assert factors[top:] == sorted(factors[top:], reverse=True)
+
+
+class Table(torch.nn.Module):
+    """A table of rows that gives sparse gradients, if asked to."""
+
+    def __init__(self, sparse: bool) -> None:
+        super().__init__()
+        self.rows = torch.nn.Embedding(6, 3, sparse=sparse)
+        torch.nn.init.normal_(self.rows.weight, generator=torch.Generator().manual_seed(0))
+
+
+def trained_on(model: Table, optimizer: torch.optim.Optimizer, batches: list[list[int]]) -> torch.Tensor:
+    for ids in batches:
+        (model.rows(torch.tensor(ids)) ** 3).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.rows.weight.detach()
+
+
+def test_rows_that_every_batch_touches_learn_as_in_plain_adamw() -> None:
+    dense, sparse = Table(False), Table(True)
+    batches = [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0, 0, 3]] * 5
+    plain = torch.optim.AdamW(dense.parameters(), lr=0.05, weight_decay=0.1)
+    ours = optim.adamw(sparse, lr=0.05, weight_decay=0.1)
+    torch.testing.assert_close(trained_on(sparse, ours, batches), trained_on(dense, plain, batches))
+
+
+def test_rows_outside_a_batch_stay_as_in_torchs_sparse_adam() -> None:
+    one, other = Table(True), Table(True)
+    before, batches = one.rows.weight.detach().clone(), [[0, 1, 1], [1, 2], [0], [2, 2, 1]]
+    theirs = torch.optim.SparseAdam(other.parameters(), lr=0.05)
+    after = trained_on(one, optim.adamw(one, lr=0.05), batches)
+    torch.testing.assert_close(after, trained_on(other, theirs, batches))
+    assert torch.equal(after[3:], before[3:])
+    assert not torch.equal(after[:3], before[:3])
+
+
+def test_an_optimizer_of_rows_goes_on_from_its_state() -> None:
+    whole, half = Table(True), Table(True)
+    wanted = trained_on(whole, optim.adamw(whole, lr=0.05), [[0, 1], [1, 2], [3]])
+    first = optim.adamw(half, lr=0.05)
+    trained_on(half, first, [[0, 1]])
+    second = optim.adamw(half, lr=0.05)
+    optim.restore(second, optim.state(first))
+    assert torch.equal(trained_on(half, second, [[1, 2], [3]]), wanted)
+
+
+@pytest.mark.parametrize("largest", [0.1, 1e6])
+def test_sparse_gradients_are_clipped_as_dense_ones_are(largest: float) -> None:
+    dense, sparse = Table(False), Table(True)
+    for model in (dense, sparse):
+        (model.rows(torch.tensor([0, 2, 2])) ** 3).sum().backward()
+    torch.nn.utils.clip_grad_norm_(dense.parameters(), largest)
+    optim.clip_gradient(sparse, largest)
+    gradient = sparse.rows.weight.grad
+    assert gradient is not None
+    torch.testing.assert_close(gradient.to_dense(), dense.rows.weight.grad)
+
+
+def test_the_rate_falls_as_torchs_scheduler_lets_it() -> None:
+    scores = [0.5, 0.6, 0.6, 0.55, 0.61, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6]
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, "max", factor=0.5, patience=1, threshold=0.0, min_lr=0.2
+    )
+    ours = optim.FallingRate()
+    for score in scores:
+        theirs.step(score)
+        ours.report(score, patience=1, times=0.5, least=0.2)
+        assert ours.factor == optimizer.param_groups[0]["lr"]
+    assert ours.factor == 0.2
+    assert optim.FallingRate(**ours.state()) == ours

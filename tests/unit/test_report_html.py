@@ -110,6 +110,47 @@ def test_the_page_says_what_was_found() -> None:
         assert words in seen, words
 
 
+def compared(**changes: Any) -> list[Record]:
+    """The story with changes to its comparison."""
+    made = [dict(record) for record in COMPLETE]
+    found = next(record for record in made if record["kind"] == "confirmed")
+    found["comparisons"] = [{**row, **changes} for row in found["comparisons"]]
+    return made
+
+
+def test_the_remaining_error_stands_beside_the_difference() -> None:
+    read = rendered(compared(error_reduction={"value": 0.2, "low": 0.034, "high": 0.367}))
+    assert "the difference is +0.06 [+0.01, +0.11], remaining error -20 % [-37 %, -3 %]: better" in read.seen
+    assert "-20 % [-37 %, -3 %]" in read.texts["td"]
+    assert "the winner lacks a tenth less" in read.seen
+    for undefined in (compared(error_reduction=None), COMPLETE):  # the second is a journal from before there was one
+        assert "remaining error" not in rendered(undefined).seen
+
+
+def test_further_scores_have_a_table_of_their_own() -> None:
+    made = [dict(record) for record in COMPLETE]
+    found = next(record for record in made if record["kind"] == "confirmed")
+    hard = {"statistic": "f1", "mean": 0.5, "low": 0.4, "high": 0.6, "per_seed": [0.45, 0.55]}
+    found["arms"] = [{**arm, "others": {"hard": {**hard, "mean": arm["mean"] - 0.2}}} for arm in found["arms"]]
+    cells = rendered(made).texts["td"]
+    for arm, score in (("finalist-1", "0.56 [0.40, 0.60]"), ("plain", "0.50 [0.40, 0.60]")):
+        place = next(i for i in range(len(cells)) if cells[i : i + 2] == ["hard: f1", arm])
+        assert cells[place + 2 : place + 4] == [score, "0.45, 0.55"]
+    assert "Further scores" not in Page(WHOLE).seen
+
+
+def test_arms_name_the_value_that_the_proof_compares() -> None:
+    spec = {**COMPLETE[0]["spec"], "confirm": {**COMPLETE[0]["spec"]["confirm"], "per": "layers"}}
+    read = rendered([{**COMPLETE[0], "spec": spec}, *COMPLETE[1:]])
+    assert "the winner 'finalist-1 (layers=1)' scores" in read.seen
+    assert "against 'plain (layers=1)' the difference" in read.seen
+    assert "finalist-1 (layers=1)" in read.texts["strong"]
+    assert "so it has no finalist" not in read.seen
+    last = [record for record in COMPLETE[1:] if record.get("trial") not in ("t0005", "t0007")]  # complete, of 2 layers
+    seen = rendered([{**COMPLETE[0], "spec": spec}, *last]).seen
+    assert "No trial with layers=2 was trained to its end, so it has no finalist." in seen
+
+
 def test_real_data_have_no_banner() -> None:
     head = {**COMPLETE[0], "data": {**COMPLETE[0]["data"], "synthetic": False}}
     assert "SYNTHETIC" not in rendered([head, *COMPLETE[1:]]).seen

@@ -232,3 +232,31 @@ def test_numbers_have_sensible_digits(said: str, meant: str) -> None:
 def test_short_names_stay_clear() -> None:
     paths = ["train.lr", "a.dim", "b.dim", "dendrites.enabled"]
     assert list(short_names(paths).values()) == ["lr", "a.dim", "b.dim", "dendrites.enabled"]
+
+
+def test_a_terminal_shows_remaining_errors_further_scores_and_the_value_of_each_arm() -> None:
+    records = [dict(record) for record in COMPLETE]
+    spec = records[0]["spec"]
+    records[0]["spec"] = {**spec, "confirm": {**spec["confirm"], "per": "layers"}}
+    found = next(record for record in records if record["kind"] == "confirmed")
+    hard = {"statistic": "f1", "mean": 0.5, "low": 0.4, "high": 0.6, "per_seed": [0.45, 0.55]}
+    found["arms"] = [{**arm, "others": {"hard": hard}} for arm in found["arms"]]
+    error = {"value": -0.05, "low": -0.1, "high": 0.03}
+    found["comparisons"] = [{**row, "error_reduction": error} for row in found["comparisons"]]
+    said = " ".join(shown(status(SweepView.from_records(records)), width=160).split())
+    assert "against 'plain (layers=1)' the difference is +0.06 [+0.01, +0.11]" in said
+    assert "remaining error +5 % [-3 %, +10 %]: better" in said
+    assert "hard: f1 finalist-1 (layers=1) 0.50 [0.40, 0.60]" in said
+    assert "further score" not in shown(status(SweepView.from_records(COMPLETE)))
+
+
+def test_the_trainings_of_the_proof_are_counted_by_value() -> None:
+    spec = journals.spec()
+    spec["confirm"] |= {"per": "layers", "top": 3}
+    head = ("sweep", {**journals.head()[1], "spec": spec})
+    searched = [event for number in range(6) for event in journals.trial(number, "complete" if number else "stopped")]
+    view = SweepView.from_records(stamped([head, *searched]))
+    assert view.proof_trials == (2 * 3 + 1) * 2  # as many as there may be
+    began = journals.trial(6, "complete", "finalist", "finalist-1")
+    # layers=1 has two complete trials, layers=2 has three
+    assert SweepView.from_records(stamped([head, *searched, *began])).proof_trials == (2 + 3 + 1) * 2

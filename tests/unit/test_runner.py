@@ -10,6 +10,7 @@ import pytest
 from raysweep.engine import checkpoint
 from raysweep.engine.isolated import IsolatedRunner, ProcessLostError, runner_for
 from raysweep.engine.runner import Assignment, Outcome, Runner
+from raysweep.predictions import load_predictions
 
 
 def assignment(folder: Path, **changes: Any) -> Assignment:
@@ -104,8 +105,22 @@ def test_the_proof_opens_the_report_split_last(tmp_path: Path) -> None:
     assert "opened" not in kinds(drive(Runner(), assignment(tmp_path, trial="t0002")))
 
 
-def test_a_model_that_predicts_no_numbers_is_infeasible(tmp_path: Path) -> None:
-    events = drive(Runner(), assignment(tmp_path, prove=True, config={"trouble": "blind"}))
+def test_further_scores_stand_in_the_same_file_and_in_the_record(tmp_path: Path) -> None:
+    plain = drive(Runner(), assignment(tmp_path, prove=True))[-2]
+    proof = drive(Runner(), assignment(tmp_path, trial="t0002", prove=True, config={"further": True}))[-2]
+    assert (plain["others"], proof["others"]) == ({}, {"large/small": "f1"})
+    loaded = load_predictions(tmp_path / proof["predictions"], proof["statistic"], proof["others"])
+    without = load_predictions(tmp_path / plain["predictions"], plain["statistic"], plain["others"])
+    np.testing.assert_array_equal(loaded.predictions, without.predictions)
+    np.testing.assert_array_equal(loaded.others["large/small"].predictions, loaded.predictions.round())
+    np.testing.assert_array_equal(loaded.others["large/small"].targets, loaded.targets.round())
+    assert loaded.others["large/small"].statistic == "f1"
+    assert without.others == {}
+
+
+@pytest.mark.parametrize("config", [{}, {"further": True}])
+def test_a_model_that_predicts_no_numbers_is_infeasible(tmp_path: Path, config: dict[str, Any]) -> None:
+    events = drive(Runner(), assignment(tmp_path, prove=True, config={"trouble": "blind", **config}))
     assert kinds(events)[-2:] == ["failed", "finished"]
     assert events[-1]["outcome"] == "infeasible"
 

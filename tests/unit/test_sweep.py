@@ -91,6 +91,42 @@ def test_the_search_stops_the_weak_and_proves_the_strong(tmp_path: Path) -> None
     assert sweep.next() == "over"
 
 
+KINDS = {"quality": {"uniform": [0.0, 1.0]}, "kind": {"grid": ["a", "b", "c"]}, "epochs": 9}
+BY_KIND = {"space": KINDS, "scheduler": {"type": "fifo"}, "confirm": {"top": 2, "per": "kind", "seeds": [1, 2]}}
+
+
+def test_the_finalists_are_the_best_of_each_value(tmp_path: Path) -> None:
+    sweep = open_sweep(tmp_path, make_spec(**BY_KIND))
+    run(sweep)
+    searched = [trial for trial in sweep.trials.values() if trial.role == "search"]
+    best = {
+        kind: sorted((t.config["quality"] for t in searched if t.config["kind"] == kind), reverse=True)[:2]
+        for kind in ("a", "b", "c")
+    }
+    finalists = {t.arm: t for t in sweep.trials.values() if t.role == "finalist" and t.seed == 1}
+    assert list(finalists) == [f"finalist-{place}" for place in range(1, 7)]
+    found = [(t.config["kind"], t.config["quality"]) for t in finalists.values()]
+    assert sorted(found) == sorted((kind, quality) for kind, qualities in best.items() for quality in qualities)
+    assert [quality for _, quality in found] == sorted((quality for _, quality in found), reverse=True)
+    low = next(trial for trial in sweep.trials.values() if trial.arm == "low")
+    assert (low.of, low.config["kind"]) == (finalists["finalist-1"].of, finalists["finalist-1"].config["kind"])
+
+
+def test_without_groups_the_finalists_are_the_best_of_all(tmp_path: Path) -> None:
+    sweep = open_sweep(tmp_path, make_spec(**{**BY_KIND, "confirm": {"top": 3}}))
+    run(sweep)
+    assert sweep.finalists == sweep.winners[:3]
+
+
+def test_where_a_setting_is_inactive_is_a_group_of_its_own(tmp_path: Path) -> None:
+    space = {**SPACE, "extra": {"choice": [1, None], "when": "quality > 0.5"}}
+    confirm = {"top": 1, "per": "extra", "seeds": [1]}
+    sweep = open_sweep(tmp_path, make_spec(space=space, scheduler={"type": "fifo"}, confirm=confirm))
+    run(sweep)
+    groups = [trial.config.get("extra", "inactive") for trial in sweep.finalists]
+    assert sorted(map(str, groups)) == ["1", "None", "inactive"]
+
+
 def follow(sweep: Sweep, script: list[Record]) -> None:
     """Let the trials arrive in the order of another journal."""
     for _ in [trial for trial in sweep.trials.values() if trial.outcome is None]:
@@ -104,9 +140,12 @@ def follow(sweep: Sweep, script: list[Record]) -> None:
             one_step(sweep, sweep.trials[record["trial"]])
 
 
-@pytest.mark.parametrize("parallel", [1, 3])
-def test_cut_at_any_record_the_sweep_takes_the_same_decisions(tmp_path: Path, parallel: int) -> None:
-    whole = open_sweep(tmp_path / "whole")
+@pytest.mark.parametrize(("parallel", "changes"), [(1, {}), (3, {}), (3, BY_KIND)])
+def test_cut_at_any_record_the_sweep_takes_the_same_decisions(
+    tmp_path: Path, parallel: int, changes: dict[str, Any]
+) -> None:
+    spec = make_spec(**changes)
+    whole = open_sweep(tmp_path / "whole", spec)
     run(whole, parallel)
     path = tmp_path / "whole" / FILE
     lines, theirs = path.read_bytes().splitlines(keepends=True), records(path)
@@ -115,7 +154,7 @@ def test_cut_at_any_record_the_sweep_takes_the_same_decisions(tmp_path: Path, pa
         folder.mkdir()
         torn = lines[cut][: len(lines[cut]) // 2]
         (folder / FILE).write_bytes(b"".join(lines[:cut]) + torn)
-        sweep = open_sweep(folder)
+        sweep = open_sweep(folder, spec)
         sweep.resume()
         follow(sweep, theirs[cut:])
         assert essence(records(folder / FILE)) == essence(theirs), f"cut at record {cut}"

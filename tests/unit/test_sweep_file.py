@@ -122,6 +122,13 @@ seed: 2
         ),
         ({"references": "{dense: {train.lr: 1e-4, train: {lr: 1e-4}}}"}, "train.lr is set twice"),
         ({"references": "{1: {}}"}, "references[1]: expected text, found 1 (quotes make it text)"),
+        ({"confirm": "{per: train.schedul}"}, "confirm.per: the space has no setting 'train.schedul' (did you mean"),
+        ({"confirm": "{per: train}"}, "confirm.per: the space has no setting 'train' (did you mean 'train.lr'?)"),
+        (
+            {"confirm": "{per: train.lr}"},
+            "train.lr is searched in a range, so each trial would be a finalist for its own value (name a setting",
+        ),
+        ({"confirm": "{per: 3}"}, "confirm.per: expected text, found 3"),
         ({"space": "{tags: {a: 1}}"}, "tags: unknown domain 'a' (known: choice,"),
         (
             {"space": "{train: {lr: {unifrom: [1e-5, 1e-4]}}}"},
@@ -140,6 +147,11 @@ def test_mistakes_and_their_line(blocks: dict[str, str], words: str) -> None:
     assert words in found
     line = int(found.split(":")[1])
     assert any(text.split("\n")[line - 1].startswith(block) for block in (*blocks, "constraints", "references"))
+
+
+@pytest.mark.parametrize("per", ["train.schedule", "train.warmup", "train.epochs", "pruning.method", "flag"])
+def test_the_proof_may_compare_the_values_of_any_discrete_setting(per: str) -> None:
+    assert load(with_lines(confirm=f"{{per: {per}}}")).spec.confirm.per == per
 
 
 def test_a_missing_key_is_described() -> None:

@@ -85,9 +85,9 @@ def initialise(adapter: Adapter, kind: Init, seed: int, sample: Tensor | None = 
     N >= d, as in https://sbert.net (dimensionality reduction).
     """
     generator = torch.Generator().manual_seed(seed)
-    _linear_default(adapter.linear, generator)
+    linear_default(adapter.linear, generator)
     if adapter.hidden is not None:
-        _linear_default(adapter.hidden.inner, generator)
+        linear_default(adapter.hidden.inner, generator)
         nn.init.zeros_(adapter.hidden.outer.weight)
     if kind == "default":
         return
@@ -128,7 +128,7 @@ def _blank(in_dim: int, out_dim: int, bias: bool = True) -> nn.Linear:
     return layer
 
 
-def _linear_default(linear: nn.Linear, generator: torch.Generator) -> None:
+def linear_default(linear: nn.Linear, generator: torch.Generator) -> None:
     """What `nn.Linear.reset_parameters` does, from a generator of our own."""
     nn.init.kaiming_uniform_(linear.weight, a=math.sqrt(5), generator=generator)
     bound = 1 / math.sqrt(linear.in_features)

@@ -14,16 +14,21 @@ import torch
 from torch import Tensor
 
 Rows = npt.NDArray[np.int64]
+Texts = Sequence[str] | Sequence[tuple[str, str]]  # texts, or pairs that a model reads as one
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenised:
-    """Token ids of N texts, end to end in `ids`; text i begins at `starts[i]` and has `lengths[i]` tokens."""
+    """Token ids of N texts, end to end in `ids`; text i begins at `starts[i]` and has `lengths[i]` tokens.
+
+    `types`, as long as `ids`, is 1 for the tokens of a pair's second text; None where the texts are no pairs.
+    """
 
     ids: npt.NDArray[np.int64]
     starts: Rows
     lengths: Rows
     padding: int
+    types: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -37,27 +42,42 @@ class Tokenised:
         ids = np.where(mask, self.ids[places], self.padding)
         return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))
 
+    def places(self, rows: Rows) -> Rows:
+        """Where in `ids` the tokens of these texts stand, text after text, shape (S,) for their S tokens."""
+        lengths = self.lengths[rows]
+        ends = np.cumsum(lengths)
+        return np.arange(ends[-1]) + np.repeat(self.starts[rows] - (ends - lengths), lengths)
 
-def tokenise(tokenizer: Any, texts: Sequence[str], max_length: int) -> Tokenised:
+
+def tokenise(tokenizer: Any, texts: Texts, max_length: int) -> Tokenised:
     """As `tokens_of`, but the last few results are kept, for the trials of one process to share."""
     return _kept_tokens(tokenizer, tuple(texts), max_length)
 
 
 @lru_cache(maxsize=12)
-def _kept_tokens(tokenizer: Any, texts: tuple[str, ...], max_length: int) -> Tokenised:
+def _kept_tokens(tokenizer: Any, texts: Texts, max_length: int) -> Tokenised:
     return tokens_of(tokenizer, texts, max_length)
 
 
-def tokens_of(tokenizer: Any, texts: Sequence[str], max_length: int) -> Tokenised:
-    """Each text's tokens, cut at max_length, by a fast tokenizer of transformers."""
+def tokens_of(tokenizer: Any, texts: Texts, max_length: int) -> Tokenised:
+    """The tokens of each text, or of each pair of texts, cut at max_length, by a fast tokenizer of transformers.
+
+    Of a pair the longer text is cut first.
+    """
     core = tokenizer.backend_tokenizer
     # A tokenizer.json may itself ask for padding to a fixed width: MiniLM's pads everything to 128.
     core.no_padding()
     core.enable_truncation(max_length)
-    ids = [np.asarray(encoding.ids, np.int64) for encoding in core.encode_batch_fast(list(texts))]
+    encodings = core.encode_batch_fast(list(texts))
+    ids = [np.asarray(encoding.ids, np.int64) for encoding in encodings]
     lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-    flat = np.concatenate(ids) if ids else np.empty(0, np.int64)
-    return Tokenised(flat, np.cumsum(lengths) - lengths, lengths, tokenizer.pad_token_id)
+    pairs = bool(texts) and not isinstance(texts[0], str)
+    types = _end_to_end([np.asarray(encoding.type_ids, np.int64) for encoding in encodings]) if pairs else None
+    return Tokenised(_end_to_end(ids), np.cumsum(lengths) - lengths, lengths, tokenizer.pad_token_id, types)
+
+
+def _end_to_end(parts: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
 def pair_lengths(first: Tokenised, second: Tokenised) -> Rows:

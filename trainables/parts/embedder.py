@@ -7,26 +7,23 @@ rather than load it without its adapter.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainables.parts import adapter as adapters
 from trainables.parts.adapter import Adapter
 from trainables.parts.batches import tokens_of
 from trainables.parts.dendrites.layer import rebuild, structure
+from trainables.parts.model_files import VERIFY, WEIGHTS, blank_encoder, write_json, write_weights, written_beside
 from trainables.parts.pooling import embed, in_batches
 
 ENCODER, POOLING, ADAPTER = "0_Transformer", "1_Pooling", "2_Dense"
-WEIGHTS = "model.safetensors"
 FILE = "embedder.json"
 SAMPLE = (  # of verify.json: short, long, plain, and with marks, so that padding and unknown words are tried
     "A man is playing a guitar.",
@@ -49,7 +46,9 @@ class Embedder:
         self.max_length: int = told["max_length"]
         self.device = device
         self.tokenizer = AutoTokenizer.from_pretrained(folder / ENCODER, local_files_only=True)
-        self.encoder = _read_encoder(folder / ENCODER).to(device).eval()
+        self.encoder = blank_encoder(folder / ENCODER)
+        self.encoder.load_state_dict(load_file(folder / ENCODER / WEIGHTS))
+        self.encoder.to(device).eval()
         self.adapter = rebuild(adapters.from_structure(told["adapter"]), told["dendrites"])
         self.adapter.load_state_dict(load_file(folder / ADAPTER / WEIGHTS))
         self.adapter.to(device).eval()
@@ -71,41 +70,17 @@ def load(folder: str | Path) -> Callable[[Sequence[str]], Vectors]:
 
 def save_model(folder: Path, encoder: nn.Module, tokenizer: Any, max_length: int, adapter: Adapter) -> None:
     """Write a model, whole or not at all, in place of what is in `folder`; verify.json has its answers to `SAMPLE`."""
-    beside = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
     dendrites = structure(adapter)
-    _write_encoder(beside / ENCODER, encoder, tokenizer)
-    _write_weights(beside / ADAPTER, adapter)
-    _write_json(beside / FILE, {"max_length": max_length, "adapter": adapter.structure(), "dendrites": dendrites})
-    if not dendrites and not adapter.hidden_width:
-        _write_sentence_transformers(beside, max_length, adapter)
-    outputs = Embedder(beside).encode(SAMPLE)
-    _write_json(beside / "verify.json", {"texts": SAMPLE, "outputs": outputs.tolist()})
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(beside, folder)
-
-
-def _read_encoder(folder: Path) -> nn.Module:
-    from transformers import AutoConfig, AutoModel
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    with torch.random.fork_rng(devices=[]):  # transformers draws weights, which are replaced at once
-        model: Any = AutoModel.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
-    model.pooler = None
-    model.load_state_dict(load_file(folder / WEIGHTS))
-    return cast(nn.Module, model)
-
-
-def _write_encoder(folder: Path, encoder: nn.Module, tokenizer: Any) -> None:
-    _write_weights(folder, encoder)
-    encoder.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
-    tokenizer.save_pretrained(folder)
-
-
-def _write_weights(folder: Path, module: nn.Module) -> None:
-    folder.mkdir(parents=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    with written_beside(folder) as beside:
+        write_weights(beside / ENCODER, encoder)
+        encoder.config.save_pretrained(beside / ENCODER)  # type: ignore[union-attr, operator]
+        tokenizer.save_pretrained(beside / ENCODER)
+        write_weights(beside / ADAPTER, adapter)
+        write_json(beside / FILE, {"max_length": max_length, "adapter": adapter.structure(), "dendrites": dendrites})
+        if not dendrites and not adapter.hidden_width:
+            _write_sentence_transformers(beside, max_length, adapter)
+        outputs = Embedder(beside).encode(SAMPLE)
+        write_json(beside / VERIFY, {"texts": SAMPLE, "outputs": outputs.tolist()})
 
 
 def _write_sentence_transformers(folder: Path, max_length: int, adapter: Adapter) -> None:
@@ -125,14 +100,10 @@ def _write_sentence_transformers(folder: Path, max_length: int, adapter: Adapter
         "use_residual": adapter.residual,
     }
     (folder / POOLING).mkdir()
-    _write_json(folder / "modules.json", modules)
-    _write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine", "prompts": {}})
-    _write_json(folder / ENCODER / "sentence_bert_config.json", encoder)
-    _write_json(
+    write_json(folder / "modules.json", modules)
+    write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine", "prompts": {}})
+    write_json(folder / ENCODER / "sentence_bert_config.json", encoder)
+    write_json(
         folder / POOLING / "config.json", {"word_embedding_dimension": adapter.in_dim, "pooling_mode_mean_tokens": True}
     )
-    _write_json(folder / ADAPTER / "config.json", dense)
-
-
-def _write_json(file: Path, content: Any) -> None:
-    file.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(folder / ADAPTER / "config.json", dense)

@@ -43,6 +43,19 @@ def encoder_config(name: str) -> dict[str, Any]:
         raise UserError([Problem(f"is no JSON object: {error}", str(folder / CONFIG))]) from error
 
 
+def model_config(folder: Path) -> Any:
+    """The configuration of transformers' class in a folder.
+
+    Some early BERT models (the published bert-tiny among them) do not say that they are BERT; their sizes do.
+    """
+    from transformers import AutoConfig
+
+    told = json.loads((folder / CONFIG).read_text())
+    if "model_type" not in told and {"type_vocab_size", "intermediate_size"} <= told.keys():
+        return AutoConfig.for_model("bert", **told)
+    return AutoConfig.from_pretrained(folder, local_files_only=True)
+
+
 def stamp(folder: Path) -> object:
     """What changes when the encoder's files do."""
     stats = [(folder / file).stat() for file in (CONFIG, *WEIGHTS, *TOKENIZER) if (folder / file).is_file()]

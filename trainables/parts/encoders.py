@@ -1,7 +1,7 @@
 """Encoders: a fresh copy for each trial, and which part of it learns.
 
 Weights are read once per process and copied for each trial. Mean pooling is not part of an encoder (see `pooling`), and
-the pooler that BERT models carry, which no sentence vector passes through, is taken off.
+the pooler that BERT models carry, which no sentence vector passes through, is taken off unless it is asked for.
 """
 
 import contextlib
@@ -13,13 +13,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 from torch import nn
 
 from raysweep.problems import Problem, UserError
 from raysweep.recipe import Settings
 from trainables.parts import synthetic
-from trainables.parts.encoder_files import encoder_config, encoder_folder, stamp
+from trainables.parts.encoder_files import encoder_config, encoder_folder, model_config, stamp
 
 
 class EncoderSettings(Settings):
@@ -31,34 +32,58 @@ class EncoderSettings(Settings):
         0, ge=0, description="with freeze 'first': embeddings and so many layers are not trained"
     )
     max_length: int = Field(128, ge=4, description="tokens after which a text is cut")
-    layers: int | None = Field(None, ge=1, description="keep only the first layers; all, if not given")
+    layers: int | None = Field(
+        None, ge=0, description="keep only the first layers; all, if not given; 0 leaves the embeddings alone"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """A trial's own encoder. `fingerprint` is the sha256 of all that it was when it was loaded, max_length included."""
+    """A trial's own encoder. `fingerprint` is the sha256 of all that it was when it was loaded, max_length included.
+
+    `whole` counts the parameters that it has with every layer and its pooler, if it is of a kind that has one;
+    `whole_embeddings` those before the first layer.
+    """
 
     model: nn.Module
     tokenizer: Any
     hidden: int
     max_length: int
     fingerprint: str
+    whole: int
+    whole_embeddings: int
 
 
-def load_encoder(settings: EncoderSettings, seed: int) -> Encoder:
-    """A fresh copy in eval mode, every parameter trainable; the seed decides the weights of 'embedded' alone.
+def load_encoder(settings: EncoderSettings, seed: int, pooler: bool = False) -> Encoder:
+    """A fresh copy in eval mode, every parameter trainable.
 
+    The seed decides the weights of 'embedded', and of a pooler that is asked for but not among the encoder's files.
     Raises UserError when the encoder is not to be had or does not suit the settings.
     """
     if problems := check_encoder(settings):
         raise UserError(problems)
     model, tokenizer, content = _base(settings.name, seed)
     model = copy.deepcopy(model)
+    whole, embeddings = (_parameters(part) for part in (model, embeddings_of(model)))
+    if not pooler or getattr(model, "pooler", None) is None:
+        model.pooler = None
+    elif not model.pooler_is_trained:
+        _draw(model.pooler.dense, model.config.initializer_range, seed)
     if settings.layers is not None:
         keep_layers(model, settings.layers)
     key = f"{content} {settings.max_length} {settings.layers}"
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
-    return Encoder(model, tokenizer, model.config.hidden_size, settings.max_length, fingerprint)
+    return Encoder(model, tokenizer, model.config.hidden_size, settings.max_length, fingerprint, whole, embeddings)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _draw(layer: nn.Linear, deviation: float, seed: int) -> None:
+    """Weights as BERT starts them: normal, bias 0."""
+    nn.init.normal_(layer.weight, std=deviation, generator=torch.Generator().manual_seed(seed))
+    nn.init.zeros_(layer.bias)
 
 
 def check_encoder(settings: EncoderSettings) -> list[Problem]:
@@ -111,11 +136,11 @@ def freeze(encoder: Encoder, settings: EncoderSettings) -> None:
         encoder.model.requires_grad_(False)
     elif settings.freeze == "first":
         stack = layers(encoder.model)
-        _embeddings(encoder.model).requires_grad_(False)
+        embeddings_of(encoder.model).requires_grad_(False)
         stack[: settings.freeze_layers].requires_grad_(False)
 
 
-def _embeddings(model: Any) -> nn.Module:
+def embeddings_of(model: Any) -> nn.Module:
     """Everything before the first layer: by convention `embeddings`, or the table of word vectors alone."""
     part: nn.Module = getattr(model, "embeddings", None) or model.get_input_embeddings()
     return part
@@ -134,7 +159,9 @@ def train_mode(model: nn.Module) -> None:
 
 def _base(name: str, seed: int) -> tuple[Any, Any, str]:
     if name == "embedded":
-        return _whole(synthetic.encoder(seed), synthetic.tokenizer())
+        model = synthetic.encoder(seed)
+        model.pooler_is_trained = False
+        return model, synthetic.tokenizer(), _content_hash(model, synthetic.tokenizer())
     folder = encoder_folder(name)
     return _read(folder, stamp(folder))
 
@@ -142,23 +169,23 @@ def _base(name: str, seed: int) -> tuple[Any, Any, str]:
 @lru_cache(maxsize=2)
 def _read(folder: Path, stamp: object) -> tuple[Any, Any, str]:
     """Model, tokenizer and content hash, read once; `stamp` changes when the files do."""
-    import torch
     from transformers import AutoModel, AutoTokenizer
 
-    with _quiet():
-        model = AutoModel.from_pretrained(
-            folder, attn_implementation="sdpa", dtype=torch.float32, local_files_only=True
+    config = model_config(folder)
+    with _quiet(), torch.random.fork_rng(devices=[]):  # transformers draws what the files lack
+        model, told = AutoModel.from_pretrained(
+            folder,
+            config=config,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            local_files_only=True,
+            output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True)
     if not tokenizer.is_fast:
         raise UserError([Problem("its tokenizer has no fast form (tokenizer.json)", str(folder))])
-    return _whole(model.eval(), tokenizer)
-
-
-def _whole(model: Any, tokenizer: Any) -> tuple[Any, Any, str]:
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None
-    return model, tokenizer, _content_hash(model, tokenizer)
+    model.pooler_is_trained = not any(name.startswith("pooler.") for name in told["missing_keys"])
+    return model.eval(), tokenizer, _content_hash(model, tokenizer)
 
 
 def _content_hash(model: Any, tokenizer: Any) -> str:
@@ -167,7 +194,8 @@ def _content_hash(model: Any, tokenizer: Any) -> str:
     core.no_padding()  # `batches` sets these two on the shared tokenizer, so they are not part of what it is
     core.no_truncation()
     digest.update(core.to_str().encode())
-    for name, tensor in sorted(model.state_dict().items()):
+    weights = ((name, tensor) for name, tensor in model.state_dict().items() if not name.startswith("pooler."))
+    for name, tensor in sorted(weights):
         digest.update(name.encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()

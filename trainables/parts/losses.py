@@ -1,4 +1,4 @@
-"""Losses of sentence pairs. Each takes the pairs' cosines and scores, shape (B,), and gives a mean over the pairs."""
+"""Losses, each a mean over the batch: of sentence pairs from their cosines, of texts from a model's logits."""
 
 from typing import Literal
 
@@ -6,7 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainables.parts.packed import Packed
+
 Kind = Literal["cosine", "cosent"]
+TextKind = Literal["classification", "regression", "span"]
 
 
 def cosine_mse(cosines: Tensor, scores: Tensor) -> Tensor:
@@ -27,3 +30,23 @@ def cosent(cosines: Tensor, scores: Tensor, scale: float = 20.0) -> Tensor:
 def pair_loss(kind: Kind, cosines: Tensor, scores: Tensor, scale: float) -> Tensor:
     """The loss of this name."""
     return cosine_mse(cosines, scores) if kind == "cosine" else cosent(cosines, scores, scale)
+
+
+def text_loss(kind: TextKind, logits: Tensor, targets: Tensor, batch: Packed, smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of classes, squared error of numbers, or cross entropy of an answer's first and last token.
+
+    logits [B, K] with class numbers [B]; [B, 1] with numbers [B]; [S, 2] with token places [B, 2] in their texts.
+    """
+    if kind == "regression":
+        return F.mse_loss(logits[:, 0], targets.to(logits.dtype))
+    if kind == "classification":
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    return (_place_loss(logits[:, 0], targets[:, 0], batch) + _place_loss(logits[:, 1], targets[:, 1], batch)) / 2
+
+
+def _place_loss(logits: Tensor, places: Tensor, batch: Packed) -> Tensor:
+    """Cross entropy of one token among those of its text."""
+    width = torch.arange(int(batch.lengths.max()), device=logits.device)
+    mask = width < batch.lengths[:, None]
+    padded = logits.new_full(mask.shape, -torch.inf).masked_scatter(mask, logits)
+    return F.cross_entropy(padded, places)

@@ -43,7 +43,7 @@ class Progress:
             self.kept, self.waited = present, 0
         return action
 
-    def enough(self, patience: int, gap: float, max_gap: float) -> bool:
+    def enough(self, patience: int, gap: float = 0.0, max_gap: float = 0.0) -> bool:
         """Whether a rule ends the trial before its last epoch; 0 turns `patience` or `max_gap` off."""
         return 0 < patience <= self.waited or 0 < max_gap < gap
 

@@ -1,4 +1,7 @@
-"""How well predictions follow targets, both of shape (N,). Constant input has no order: its correlation is 0."""
+"""How well predictions follow targets, both of shape (N,). Constant input has no order: its correlation is 0.
+
+Classes are numbers from 0; what is predicted for a model that has diverged is no class but NaN, and scores NaN.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,35 @@ def pearson(predictions: Array, targets: Array) -> float:
     if np.ptp(predictions) == 0 or np.ptp(targets) == 0:
         return 0.0
     return float(stats.pearsonr(predictions, targets).statistic)
+
+
+def accuracy(predictions: Array, targets: Array) -> float:
+    """The share of right classes."""
+    return float(np.mean(predictions == targets)) if _finite(predictions) else float("nan")
+
+
+def f1(predictions: Array, targets: Array) -> float:
+    """F1 of the positive class, number 1; 0 where it neither occurs nor is predicted."""
+    if not _finite(predictions):
+        return float("nan")
+    found, wanted = predictions == 1, targets == 1
+    size = found.sum() + wanted.sum()
+    return float(2 * (found & wanted).sum() / size) if size else 0.0
+
+
+def matthews(predictions: Array, targets: Array) -> float:
+    """The correlation of two classes, -1..1 (Matthews 1975)."""
+    return pearson(predictions, targets)
+
+
+def mean(predictions: Array, targets: Array) -> float:
+    """Of predictions that are each example's score already; targets are the best there can be."""
+    return float(np.mean(predictions))
+
+
+SCORES = {
+    "spearman": spearman, "pearson": pearson, "accuracy": accuracy, "f1": f1, "matthews": matthews, "mean": mean
+}  # fmt: skip
 
 
 def _finite(predictions: Array) -> bool:

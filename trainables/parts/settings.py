@@ -8,7 +8,6 @@ from typing_extensions import Self
 from raysweep.recipe import Settings
 from trainables.parts.adapter import Init, Position
 from trainables.parts.losses import Kind as LossKind
-from trainables.parts.optim import Kind as Schedule
 
 
 class AdapterSettings(Settings):
@@ -51,20 +50,27 @@ class TrainSettings(Settings):
     """How long and how fast."""
 
     epochs: int = Field(9, ge=0, le=10_000, description="epochs at most, with or without dendrites; 0 trains nothing")
-    batch_size: int = Field(16, ge=1, description="pairs of a step")
+    batch_size: int = Field(16, ge=1, description="examples of a step")
     lr: float = Field(2e-5, gt=0, le=1, description="highest learning rate of AdamW")
     weight_decay: float = Field(0.01, ge=0, le=1, description="decay of weight matrices; biases and norms have none")
-    schedule: Schedule = Field("constant", description="learning rate over `epochs`, behind the warm-up")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="learning rate over `epochs`, behind the warm-up"
+    )
     warmup_ratio: float = Field(0.0, ge=0, lt=1, description="share of all steps in which the learning rate rises")
     grad_clip: float = Field(0.0, ge=0, description="largest norm of the gradient; 0 leaves it as it is")
     patience: int = Field(
         0, ge=0, description="plain trials end after so many epochs without a better score; 0 never"
         " (with dendrites on, dendrites.patience rules instead: a plateau means growth, not the end)"
     )  # fmt: skip
-    max_overfit_gap: float = Field(0.0, ge=0, le=2, description="end when train.gap is larger; 0 never")
     products: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16 rounds the factors of matrix products while training, where a CPU is faster so"
     )
+
+
+class PairTrainSettings(TrainSettings):
+    """How long and how fast sentence pairs are trained on."""
+
+    max_overfit_gap: float = Field(0.0, ge=0, le=2, description="end when train.gap is larger; 0 never")
     gap_rows: int = Field(256, ge=0, description="training pairs that train.spearman is measured on; 0 leaves it out")
 
     @model_validator(mode="after")

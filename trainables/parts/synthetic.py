@@ -89,7 +89,8 @@ def likeness(one: Meaning, other: Meaning) -> float:
     return round(sum(weight * part for weight, part in zip(WEIGHTS, parts, strict=True)), 4)
 
 
-def _variant(meaning: Meaning, rng: np.random.Generator) -> Meaning:
+def variant_of(meaning: Meaning, rng: np.random.Generator) -> Meaning:
+    """Another meaning, like this one in more or fewer slots."""
     kept = rng.choice(KEPT)
     variant = []
     for concept, slot in zip(meaning, SLOTS, strict=True):
@@ -100,7 +101,7 @@ def _variant(meaning: Meaning, rng: np.random.Generator) -> Meaning:
     return tuple(variant)
 
 
-def _words(one: Meaning, other: Meaning, rng: np.random.Generator) -> tuple[list[str], list[str]]:
+def worded(one: Meaning, other: Meaning, rng: np.random.Generator) -> tuple[list[str], list[str]]:
     """A word for each concept of two meanings; a shared concept mostly gets two different words."""
     first, second = [], []
     for a, b, slot in zip(one, other, SLOTS, strict=True):
@@ -111,7 +112,8 @@ def _words(one: Meaning, other: Meaning, rng: np.random.Generator) -> tuple[list
     return first, second
 
 
-def _sentence(words: list[str], rng: np.random.Generator) -> str:
+def sentence_of(words: list[str], rng: np.random.Generator) -> str:
+    """A sentence with these words in its four slots."""
     shape = SHAPES[rng.integers(len(SHAPES))]
     while "{idle}" in shape:
         shape = shape.replace("{idle}", IDLE[rng.integers(len(IDLE))], 1)
@@ -127,8 +129,8 @@ def _every_split() -> dict[Split, list[Row]]:
     rows: list[Row] = []
     while len(rows) < sum(ROWS.values()):
         one = tuple(int(rng.integers(len(slot))) for slot in SLOTS)
-        other = _variant(one, rng)
-        first, second = (_sentence(words, rng) for words in _words(one, other, rng))
+        other = variant_of(one, rng)
+        first, second = (sentence_of(words, rng) for words in worded(one, other, rng))
         if not {first, second} & seen:  # no sentence stands in two pairs, so none stands in two splits
             seen |= {first, second}
             rows.append((first, second, likeness(one, other)))
@@ -162,7 +164,7 @@ def tokenizer() -> Any:
     core.normalizer = tokenizers.normalizers.BertNormalizer()
     core.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     core.post_processor = tokenizers.processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", known["[CLS]"]), ("[SEP]", known["[SEP]"])]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", known["[CLS]"]), ("[SEP]", known["[SEP]"])]
     )
     names = {
         "pad_token": "[PAD]",
@@ -191,4 +193,4 @@ def encoder(seed: int) -> Any:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BertModel(config, add_pooling_layer=False).eval()
+        return BertModel(config).eval()

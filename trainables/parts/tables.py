@@ -18,10 +18,15 @@ class NoSourceError(UserError):
     """The source as a whole is not to be had, so it is no use to try its other splits."""
 
 
-def read_table(source: str, split: str, texts: Sequence[str]) -> tuple[Columns, str]:
+class NoSplitError(UserError):
+    """The source has no split or file of this name."""
+
+
+def read_table(source: str, split: str, texts: Sequence[str], subset: str | None = None) -> tuple[Columns, str]:
     """The columns of a split, and where they came from; in CSV and TSV the columns `texts` are left as text.
 
-    Raises UserError when there is no such source or split, or when it cannot be read.
+    `subset` is which of its configurations a hub set is read in. Raises UserError when there is no such source or
+    split, or when it cannot be read.
     """
     folder = Path(source).expanduser()
     if folder.is_file():
@@ -29,7 +34,12 @@ def read_table(source: str, split: str, texts: Sequence[str]) -> tuple[Columns, 
             [Problem(f"data.source is a file, {folder}", hint="name its folder, and the file in data.train")]
         )
     if not folder.is_dir():
-        return _hub_columns(source, split), f"{source} ({split})"
+        return _hub_columns(source, subset, split), " ".join(filter(None, (source, subset, f"({split})")))
+    if subset is not None:
+        hint = "leave it out, and name in data.source the folder that holds the files"
+        raise NoSourceError(
+            [Problem(f"data.subset is '{subset}', but a folder has no subsets", str(folder), hint=hint)]
+        )
     if (folder / "dataset_dict.json").exists():
         return _saved_columns(folder, split), f"{folder} ({split})"
     file = _split_file(folder, split)
@@ -54,7 +64,7 @@ def _split_file(folder: Path, split: str) -> Path:
             [Problem(f"split '{split}' has {len(files)} files: {found}", str(folder), hint="name one of them")]
         )
     if not files:
-        raise UserError([_no_file(folder, split, names)])
+        raise NoSplitError([_no_file(folder, split, names)])
     return files[0]
 
 
@@ -109,22 +119,22 @@ def _saved_columns(folder: Path, split: str) -> Columns:
 
     splits = load_from_disk(str(folder))
     if split not in splits:
-        raise UserError([Problem(f"no split '{split}'", str(folder), hint=did_you_mean(split, list(splits)))])
+        raise NoSplitError([Problem(f"no split '{split}'", str(folder), hint=did_you_mean(split, list(splits)))])
     return dict(splits[split].with_format("arrow")[:].to_pydict())
 
 
-def _hub_columns(source: str, split: str) -> Columns:
+def _hub_columns(source: str, subset: str | None, split: str) -> Columns:
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise NoSourceError(f"data.source: there is no folder {source}")
     from datasets import get_dataset_split_names, load_dataset
 
     try:
-        splits = list(get_dataset_split_names(source))
+        splits = list(get_dataset_split_names(source, subset))
         if split in splits:
-            return dict(load_dataset(source, split=split).with_format("arrow")[:].to_pydict())
+            return dict(load_dataset(source, subset, split=split).with_format("arrow")[:].to_pydict())
     except (OSError, ValueError, RuntimeError) as error:  # no network, no such name, several configurations
-        reason = str(error).partition("\n")[0]
+        reason = " ".join(str(error).splitlines()[:2])  # datasets names the known configurations in the second line
         hint = "without network, save it elsewhere with datasets' save_to_disk and give that folder"
         message = f"data.source: no folder '{source}', and not to be had from the hub: {reason}"
         raise NoSourceError([Problem(message, hint=hint)]) from error
-    raise UserError([Problem(f"no split '{split}'", source, hint=did_you_mean(split, splits))])
+    raise NoSplitError([Problem(f"no split '{split}'", source, hint=did_you_mean(split, splits))])

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from raysweep.engine import checkpoint
+from raysweep.predictions import save_predictions
 from raysweep.problems import UserError
 from raysweep.recipe import Recipe, configure, find
 from raysweep.trial import Report, State, Trial
@@ -143,11 +144,10 @@ class Runner:
         self.close()  # frees the training state first
         trial = self._trial(state)
         evaluation = self._recipe.evaluate(trial, state)
-        if not np.isfinite(evaluation.predictions).all():
+        given = [evaluation.predictions, *(scored.predictions for scored in evaluation.others.values())]
+        if not all(np.isfinite(predictions).all() for predictions in given):
             return None
-        fresh = folder / f".{PREDICTIONS}"
-        np.savez(fresh, predictions=evaluation.predictions, targets=evaluation.targets)
-        os.replace(fresh, folder / PREDICTIONS)
+        save_predictions(evaluation, folder / PREDICTIONS)
         card = self._recipe.export(trial, state, folder / MODEL)
         place = Path("trials") / self.assignment.trial
         return [
@@ -157,6 +157,7 @@ class Runner:
                 "metrics": dict(evaluation.metrics),
                 "predictions": str(place / PREDICTIONS),
                 "statistic": evaluation.statistic,
+                "others": {name: scored.statistic for name, scored in evaluation.others.items()},
                 "model": str(place / MODEL),
                 "card": card,
             },

@@ -4,24 +4,33 @@ Shapes: S models, N examples, B weightings; `weights[b, n]` says how often examp
 A bootstrap resample is such a weighting, so ranks come from cumulated weights in an order that is found once.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
 from raysweep.trial import Statistic
 
 Floats = npt.NDArray[np.float64]
+Truths = npt.NDArray[np.bool_]
 
 
 def score(statistic: Statistic, predictions: Floats, targets: Floats, weights: Floats | None = None) -> Floats:
     """Scores [S, B] of predictions [S, N] against targets [N] under weights [B, N]; larger is better.
 
-    Without weights each example counts once, and B is 1. A correlation with something constant is 0.
+    Without weights each example counts once, and B is 1. A correlation with something constant is 0, as is the F1 of a
+    class that is neither there nor predicted.
     """
     if weights is None:
         weights = np.ones((1, len(targets)))
-    return {"spearman": _spearman, "pearson": _pearson, "accuracy": _accuracy, "macro_f1": _macro_f1}[statistic](
-        predictions, targets, weights
-    )
+    return SCORES[statistic](predictions, targets, weights)
+
+
+def best_score(statistic: Statistic, targets: Floats) -> float | None:
+    """The score of perfect predictions; None where it depends on which examples are counted."""
+    if statistic != "mean":
+        return 1.0
+    return float(targets[0]) if np.ptp(targets) == 0 else None
 
 
 def _spearman(predictions: Floats, targets: Floats, weights: Floats) -> Floats:
@@ -73,9 +82,49 @@ def _macro_f1(predictions: Floats, targets: Floats, weights: Floats) -> Floats:
     """The mean F1 = 2 TP / (true + predicted) of the classes that occur among targets or predictions."""
     total, classes = np.zeros((len(predictions), len(weights))), np.zeros((len(predictions), len(weights)))
     for label in np.union1d(targets, predictions):
-        true, predicted = targets == label, predictions == label
-        size = (weights @ true) + (predicted @ weights.T)
-        hits = (predicted & true) @ weights.T
+        hits, size = _overlap(predictions == label, targets == label, weights)
         total += np.divide(2 * hits, size, out=np.zeros_like(size), where=size > 0)
         classes += size > 0
     return total / classes
+
+
+def _f1(predictions: Floats, targets: Floats, weights: Floats) -> Floats:
+    """F1 of the label 1."""
+    hits, size = _overlap(predictions == 1, targets == 1, weights)
+    return np.divide(2 * hits, size, out=np.zeros_like(size), where=size > 0)
+
+
+def _overlap(predicted: Truths, true: Truths, weights: Floats) -> tuple[Floats, Floats]:
+    """Of one class [S, B]: how often it is both predicted and true, and how often either, both counted twice."""
+    hits = (predicted & true).astype(np.float64) @ weights.T
+    return hits, predicted.astype(np.float64) @ weights.T + weights @ true.astype(np.float64)
+
+
+def _matthews(predictions: Floats, targets: Floats, weights: Floats) -> Floats:
+    """Matthews correlation; of more than two classes R_K, the correlation of their indicators (Gorodkin 2004)."""
+    total = weights.sum(axis=1)
+    right = (predictions == targets).astype(np.float64) @ weights.T
+    both = first = second = np.zeros_like(right)
+    for label in np.union1d(targets, predictions):
+        predicted = (predictions == label).astype(np.float64) @ weights.T
+        true = weights @ (targets == label).astype(np.float64)
+        both, first, second = both + predicted * true, first + predicted**2, second + true**2
+    scale = np.sqrt((total**2 - first) * (total**2 - second))
+    correlation: Floats = np.divide(right * total - both, scale, out=np.zeros_like(scale), where=scale > 1e-9)
+    return correlation
+
+
+def _mean(predictions: Floats, targets: Floats, weights: Floats) -> Floats:
+    share: Floats = predictions @ weights.T / weights.sum(axis=1)
+    return share
+
+
+SCORES: dict[Statistic, Callable[[Floats, Floats, Floats], Floats]] = {
+    "spearman": _spearman,
+    "pearson": _pearson,
+    "accuracy": _accuracy,
+    "macro_f1": _macro_f1,
+    "f1": _f1,
+    "matthews": _matthews,
+    "mean": _mean,
+}

@@ -47,9 +47,12 @@ def _stopping(spec: SweepSpec) -> str:
 
 
 def _proof(spec: SweepSpec) -> str:
-    if spec.confirm.top == 0:
+    confirm = spec.confirm
+    if confirm.top == 0:
         return "none, and no model is registered (confirm.top is 0)"
-    arms = spec.confirm.top + len(spec.references)
     named = f" and {', '.join(spec.references)}" if spec.references else ""
-    trials = arms * len(spec.confirm.seeds)
-    return f"{spec.confirm.top} finalist(s){named} on {len(spec.confirm.seeds)} fresh seeds: {trials} trials at most"
+    if confirm.per:
+        per = f"{confirm.top} finalist(s) for each value of {confirm.per}"
+        return f"{per}{named} on {len(confirm.seeds)} fresh seeds"
+    trials = (confirm.top + len(spec.references)) * len(confirm.seeds)
+    return f"{confirm.top} finalist(s){named} on {len(confirm.seeds)} fresh seeds: {trials} trials at most"

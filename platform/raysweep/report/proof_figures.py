@@ -9,7 +9,7 @@ from raysweep.evidence import ArmResult, pareto_front
 from raysweep.report.plot import COLOURS, Figure, canvas, dots, scale_x
 from raysweep.report.trial_view import TrialView
 from raysweep.report.view import SweepView
-from raysweep.report.wording import costs, measurement, number
+from raysweep.report.wording import arm_name, costs, measurement, number
 
 MOST_COSTS = 2
 
@@ -20,7 +20,7 @@ def arms(view: SweepView) -> Figure | None:
         return None
     figure = canvas(f"{view.arms[0].metric} on the report split", "", height=110 + 46 * len(view.arms))
     for arm in reversed(view.arms):  # the first arm on top
-        name, colour = html.escape(arm.arm), COLOURS[arm.role]
+        name, colour = html.escape(arm_name(arm.arm, view)), COLOURS[arm.role]
         texts = [f"seed {seed}: {number(score)}" for seed, score in zip(arm.seeds, arm.per_seed, strict=False)]
         marker = {"color": colour, "size": 8, "opacity": 0.45}
         seeds = {"mode": "markers", "marker": marker, "text": texts, "hoverinfo": "text"}
@@ -56,8 +56,9 @@ def _tradeoff(view: SweepView, cost: str) -> Figure | None:
     figure.add_trace(dots(view, trials, x, "complete"))
     _add_front(figure, view, trials, cost)
     for arm, at in known:
-        text = f"{html.escape(arm.arm)}: {number(arm.mean)} at {measurement(cost, at)}"
-        words = {"name": f"{html.escape(arm.arm)}, report split", "hovertext": text, "hoverinfo": "text"}
+        name = html.escape(arm_name(arm.arm, view))
+        text = f"{name}: {number(arm.mean)} at {measurement(cost, at)}"
+        words = {"name": f"{name}, report split", "hovertext": text, "hoverinfo": "text"}
         figure.add_trace(go.Scatter(x=[at], y=[arm.mean], error_y=_whiskers(arm), **words, **_diamond(arm)))
     scale_x(figure, x + [at for _, at in known])
     return figure

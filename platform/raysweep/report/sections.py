@@ -3,9 +3,16 @@
 from raysweep.report import figures, proof_figures
 from raysweep.report.blocks import note, plot, section
 from raysweep.report.markup import Child, Markup, tag
-from raysweep.report.tables import arms_table, comparisons_table, failures_table, rungs_table, trials_table
+from raysweep.report.tables import (
+    arms_table,
+    comparisons_table,
+    failures_table,
+    others_table,
+    rungs_table,
+    trials_table,
+)
 from raysweep.report.view import SweepView
-from raysweep.report.wording import plural
+from raysweep.report.wording import plural, unproven_values
 
 UNCOMPARED = "The winner was compared with nothing: the sweep file names no references."
 
@@ -21,7 +28,9 @@ def proof(view: SweepView) -> Markup:
     )
     found = comparisons_table(view) if view.comparisons else tag("p", UNCOMPARED)
     figure = plot("arms", proof_figures.arms(view), "Diamonds are means with their intervals, faint dots single seeds.")
-    return section("proof", note(method), figure, arms_table(view), tag("h3", "Comparisons"), found)
+    compared = [tag("h3", "Comparisons"), found, *_error_note(view)]
+    missing = [note(sentence) for sentence in unproven_values(view)]
+    return section("proof", note(method), figure, arms_table(view), *missing, *compared, *_others(view))
 
 
 def search(view: SweepView) -> Markup:
@@ -55,6 +64,19 @@ def _unproven(view: SweepView) -> str:
     if view.confirming:
         return f"Not measured yet: {sum(t.over for t in view.confirming)} of the proof's trainings are over."
     return "There were no finalists." if view.ended else "There are no finalists yet."
+
+
+def _error_note(view: SweepView) -> list[Child]:
+    text = (
+        "The remaining error is what a score lacks to the best there is; at -10 % the winner lacks a tenth less than "
+        "the other arm. It is not defined where the other arm may lack nothing at all."
+    )
+    return [note(text)] if any(row.error_reduction for row in view.comparisons) else []
+
+
+def _others(view: SweepView) -> list[Child]:
+    text = "Measured on the same trained models. They are for information and decide nothing."
+    return [tag("h3", "Further scores"), note(text), others_table(view)] if view.others else []
 
 
 def _curves_note(view: SweepView) -> str:

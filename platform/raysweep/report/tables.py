@@ -4,12 +4,22 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from raysweep.evidence import ArmResult
+from raysweep.evidence import ArmResult, Comparison, OtherScore
 from raysweep.report.blocks import badge, table
 from raysweep.report.markup import Markup, tag
 from raysweep.report.trial_view import TrialView
 from raysweep.report.view import SweepView
-from raysweep.report.wording import costs, duration, interval, measurement, number, setting, short_names
+from raysweep.report.wording import (
+    arm_name,
+    costs,
+    duration,
+    interval,
+    measurement,
+    number,
+    remaining_error,
+    setting,
+    short_names,
+)
 
 MOST_COSTS = 6
 
@@ -23,12 +33,19 @@ def arms_table(view: SweepView) -> Markup:
 
 def comparisons_table(view: SweepView) -> Markup:
     """Every comparison with its interval and p-values."""
-    rows = []
-    for row in view.comparisons:
-        difference = interval(row.difference, row.low, row.high, sign="+")
-        words = (_text(row.arm), _text(row.against), _text(difference), _number(row.p), _number(row.p_holm))
-        rows.append((*words, tag("td", tag("strong", row.verdict))))
-    return table(["arm", "against", "difference", "p", "p, Holm-corrected", "verdict"], rows)
+    reduced = any(row.error_reduction for row in view.comparisons)
+    heads = ["arm", "against", "difference", *["remaining error"] * reduced, "p", "p, Holm-corrected", "verdict"]
+    return table(heads, [_comparison(row, view, reduced) for row in view.comparisons])
+
+
+def others_table(view: SweepView) -> Markup:
+    """Each arm's further scores, one below another; an arm's name may be long, and there may be many scores."""
+    rows = [
+        [_text(f"{name}: {statistic}"), _text(arm_name(arm.arm, view)), *_score(arm.others[name])]
+        for name, statistic in view.others.items()
+        for arm in view.arms
+    ]
+    return table(["score", "arm", "on report", "each seed"], rows)
 
 
 def rungs_table(view: SweepView) -> Markup:
@@ -60,14 +77,25 @@ def failures_table(view: SweepView) -> Markup:
 
 
 def _arm(view: SweepView, arm: ArmResult, names: Sequence[str]) -> list[Markup]:
-    label = [tag("strong", arm.arm), " ", badge("winner") if arm == view.winner else None]
-    seeds = ", ".join(f"{number(score)}" for score in arm.per_seed)
-    cells = [tag("td", *label), _text(arm.of or ""), _text(interval(arm.mean, arm.low, arm.high)), _text(seeds)]
+    label = [tag("strong", arm_name(arm.arm, view)), " ", badge("winner") if arm == view.winner else None]
+    cells = [tag("td", *label), _text(arm.of or ""), *_score(arm)]
     return [
         *cells,
         _number(fmean(arm.select_per_seed)),
         *(_number(view.measured(arm, name), name=name) for name in names),
     ]
+
+
+def _comparison(row: Comparison, view: SweepView, reduced: bool) -> list[Markup]:
+    names = [_text(arm_name(row.arm, view)), _text(arm_name(row.against, view))]
+    difference = _text(interval(row.difference, row.low, row.high, sign="+"))
+    error = [_text(remaining_error(row))] if reduced else []
+    return [*names, difference, *error, _number(row.p), _number(row.p_holm), tag("td", tag("strong", row.verdict))]
+
+
+def _score(scored: ArmResult | OtherScore) -> list[Markup]:
+    """The mean with its interval, and every seed's score."""
+    return [_text(interval(scored.mean, scored.low, scored.high)), _text(", ".join(map(number, scored.per_seed)))]
 
 
 def _trial(trial: TrialView, view: SweepView, paths: Sequence[str], metrics: Sequence[str]) -> list[Markup]:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from raysweep.report.view import SweepView
 from raysweep.report.wording import (
+    arm_name,
     duration,
     findings,
     headline,
@@ -19,6 +20,7 @@ from raysweep.report.wording import (
     settings,
     sittings,
     size,
+    unproven_values,
     verdict,
 )
 
@@ -96,18 +98,34 @@ def warnings(view: SweepView) -> list[RenderableType]:
 
 
 def arms(view: SweepView) -> list[RenderableType]:
-    """Finalists and references, then what was told apart."""
+    """Finalists and references, then what was told apart, then what else was measured."""
     if not view.arms:
         return []
     rows = table("arm", f"{view.arms[0].metric} on report", "on select", "seeds")
     for arm in view.arms:
-        name = Text(arm.arm, style="bold green" if arm == view.winner else "")
+        name = Text(arm_name(arm.arm, view), style="bold green" if arm == view.winner else "")
         score = interval(arm.mean, arm.low, arm.high)
         rows.add_row(name, Text(score), number(fmean(arm.select_per_seed)), ", ".join(map(str, arm.seeds)))
-    lines = [Text(f"{row.arm} {verdict(row)} (p {number(row.p_holm)}, Holm)") for row in view.comparisons]
+    lines = [
+        Text(f"{arm_name(row.arm, view)} {verdict(row, view)} (p {number(row.p_holm)}, Holm)")
+        for row in view.comparisons
+    ]
     if view.confirmed:
         lines.append(Text(f"optimism gap {view.confirmed.optimism:+.3g}: search score minus fresh seeds' mean"))
-    return ["", rows, *lines]
+    return ["", rows, *map(Text, unproven_values(view)), *lines, *_others(view)]
+
+
+def _others(view: SweepView) -> list[RenderableType]:
+    """Further scores, which decide nothing."""
+    if not view.others:
+        return []
+    rows = table("further score", "arm", "on report")
+    for name, statistic in view.others.items():
+        for arm in view.arms:
+            score = arm.others[name]
+            words = (f"{name}: {statistic}", arm_name(arm.arm, view), interval(score.mean, score.low, score.high))
+            rows.add_row(*map(Text, words))
+    return ["", rows]
 
 
 def _state(view: SweepView) -> Text:

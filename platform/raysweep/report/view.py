@@ -1,5 +1,6 @@
 """A sweep as its journal tells it so far: what report, status and progress display are made of. No files, no clock."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -138,10 +139,13 @@ class SweepView:
     @property
     def proof_trials(self) -> int:
         """How many trainings the confirm phase takes: each finalist and reference with every seed."""
-        top, seeds = self.spec.confirm.top, len(self.spec.confirm.seeds)
+        confirm = self.spec.confirm
+        top = confirm.top * max(1, len({confirm.group(trial.config) for trial in self.search}))
         if self.confirming:  # only now is it known how many different configurations are complete
-            top = min(top, len({repr(sorted(t.config.items())) for t in self.search if t.state == "complete"}))
-        return (top + len(self.spec.references)) * seeds if top else 0
+            complete = {repr(sorted(t.config.items())): t.config for t in self.search if t.state == "complete"}
+            groups = Counter(confirm.group(config) for config in complete.values())
+            top = sum(min(confirm.top, count) for count in groups.values())
+        return (top + len(self.spec.references)) * len(confirm.seeds) if top else 0
 
     @property
     def arms(self) -> list[ArmResult]:
@@ -150,6 +154,11 @@ class SweepView:
     @property
     def comparisons(self) -> list[Comparison]:
         return self.confirmed.comparisons if self.confirmed else []
+
+    @property
+    def others(self) -> dict[str, str]:
+        """The further scores of all arms, and the statistic of each."""
+        return {name: other.statistic for arm in self.arms[:1] for name, other in arm.others.items()}
 
     @property
     def winner(self) -> ArmResult | None:

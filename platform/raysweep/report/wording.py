@@ -39,11 +39,11 @@ def size(count: float) -> str:
     return f"{count:,.0f} bytes"
 
 
-def interval(mean: float, low: float, high: float, sign: str = "") -> str:
+def interval(mean: float, low: float, high: float, sign: str = "", unit: str = "") -> str:
     """A mean with its interval, to the digits that the interval's width bears out: 0.831 [0.811, 0.851]."""
     width = high - low
     places = max(0, min(6, 1 - math.floor(math.log10(width)))) if math.isfinite(width) and width > 0 else 4
-    return f"{mean:{sign}.{places}f} [{low:{sign}.{places}f}, {high:{sign}.{places}f}]"
+    return "{} [{}, {}]".format(*(f"{value:{sign}.{places}f}{unit}" for value in (mean, low, high)))
 
 
 def duration(seconds: float) -> str:
@@ -105,10 +105,37 @@ def place(trial: TrialView, view: SweepView) -> str:
     return f"{'reference ' if trial.role == 'reference' else ''}{trial.arm}, seed {trial.seed}"
 
 
-def verdict(comparison: Comparison) -> str:
+def verdict(comparison: Comparison, view: SweepView) -> str:
     """A comparison as the end of a sentence."""
     difference = interval(comparison.difference, comparison.low, comparison.high, sign="+")
-    return f"against '{comparison.against}' the difference is {difference}: {comparison.verdict}"
+    error = f", remaining error {remaining_error(comparison)}" if comparison.error_reduction else ""
+    return f"against '{arm_name(comparison.against, view)}' the difference is {difference}{error}: {comparison.verdict}"
+
+
+def remaining_error(comparison: Comparison) -> str:
+    """By how much the winner's error is larger or smaller than the other arm's: -7 % [-12 %, -1 %]."""
+    found = comparison.error_reduction
+    if found is None:
+        return "not defined"
+    return interval(-100 * found.value, -100 * found.high, -100 * found.low, sign="+", unit=" %")
+
+
+def arm_name(name: str, view: SweepView) -> str:
+    """`finalist-1 (kind=a)`: an arm, with its value of the setting whose values the proof compares."""
+    path = view.spec.confirm.per
+    config = next((arm.config for arm in view.arms if arm.arm == name), {})
+    return f"{name} ({short_names([path])[path]}={setting(config[path])})" if path in config else name
+
+
+def unproven_values(view: SweepView) -> list[str]:
+    """A sentence for each value that the proof was to compare and that has no finalist."""
+    confirm, path = view.spec.confirm, view.spec.confirm.per
+    complete = {confirm.group(trial.config) for trial in view.search if trial.state == "complete"}
+    lacking = {
+        confirm.group(trial.config): trial.config.get(path or "") for trial in view.search if path in trial.config
+    }
+    values = [setting(value) for group, value in lacking.items() if group not in complete]
+    return [f"No trial with {path}={value} was trained to its end, so it has no finalist." for value in values]
 
 
 def headline(view: SweepView) -> str:
@@ -131,8 +158,8 @@ def findings(view: SweepView) -> list[str]:
 def _proven(view: SweepView, winner: ArmResult) -> list[str]:
     score = f"{winner.metric} {interval(winner.mean, winner.low, winner.high)}"
     seeds = plural(len(winner.seeds), "fresh seed")
-    found = f"On {seeds} and the report split the winner '{winner.arm}' scores {score}"
-    against = [verdict(comparison) for comparison in view.comparisons]
+    found = f"On {seeds} and the report split the winner '{arm_name(winner.arm, view)}' scores {score}"
+    against = [verdict(comparison, view) for comparison in view.comparisons]
     return [found, *(against or ["nothing was trained to compare it with, so nothing says that it is better"])]
 
 

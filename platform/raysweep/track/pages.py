@@ -1,5 +1,6 @@
 """The texts that people read on a tracker's pages, in Markdown: of the sweep, and of its evidence."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from raysweep.journal import Record
@@ -47,8 +48,11 @@ def _figure(value: float | None) -> str:
     return "not known" if value is None else f"{value:.4g}"
 
 
-def model_page(sweep: Record, confirmed: Record, evaluated: Record, uri: str) -> str:
-    """A registered version's page: what it is, what it trained on, how good, how large, and how to load it."""
+def model_page(sweep: Record, confirmed: Record, evaluated: Record, uri: str, columns: Sequence[str]) -> str:
+    """A registered version's page: what it is, what it trained on, how good, how large, and how to load it.
+
+    `columns` are those of its input.
+    """
     card, data = dict(evaluated.get("card") or {}), sweep.get("data") or {}
     arm = winner(confirmed)
     sentence_transformer = bool(card.pop("sentence_transformer", False))
@@ -60,7 +64,7 @@ def model_page(sweep: Record, confirmed: Record, evaluated: Record, uri: str) ->
         f"On the report split: {score(arm)}, over training seeds {seeds}. This model: {_metrics(evaluated)}.",
         "\n".join(f"- {comparison(row)}" for row in confirmed.get("comparisons", [])),
         "\n".join(f"- {key}: {value}" for key, value in card.items()),
-        _loading(uri, sentence_transformer),
+        _loading(uri, columns, sentence_transformer),
         f"Made by `{sweep['command']}`" if sweep.get("command") else "",
     ]
     return "\n\n".join(line for line in lines if line)
@@ -71,10 +75,11 @@ def winner(confirmed: Record) -> dict[str, Any]:
     return next(arm for arm in confirmed["arms"] if arm["arm"] == confirmed["winner"])
 
 
-def _loading(uri: str, sentence_transformer: bool) -> str:
+def _loading(uri: str, columns: Sequence[str], sentence_transformer: bool) -> str:
+    texts = ", ".join(f'"{column}": ["a sentence", "another"]' for column in columns)
     code = [
         f'model = mlflow.pyfunc.load_model("{uri}")',
-        'model.predict(pandas.DataFrame({"text": ["a sentence", "another"]}))',
+        f"model.predict(pandas.DataFrame({{{texts}}}))",
     ]
     if sentence_transformer:
         code += [

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from trainables.toy_parts.loader import load
 
 from raysweep.recipe import DataFacts, RecipeConfig
-from raysweep.trial import Evaluation, Report, State, Trial
+from raysweep.trial import Evaluation, Report, Scored, State, Trial
 
 METRICS = {"score": "rises to quality", "cost": "falls with quality", "accumulate": "micro-batches in a batch"}
 LOADER = "trainables.toy_parts.loader:load"
@@ -29,6 +29,7 @@ class Config(RecipeConfig):
         "none", description="what goes wrong at step 2"
     )
     alone: bool = Field(False, description="wants a process of its own")
+    further: bool = Field(False, description="is scored on labels, too")
 
     @property
     def isolated(self) -> bool:
@@ -73,9 +74,11 @@ def evaluate(trial: Trial, state: State) -> Evaluation:
     rng = np.random.default_rng(7)
     targets = rng.uniform(size=50)
     predictions = targets * trial.config.quality + np.random.default_rng(trial.seed).normal(0, 0.05, 50)
+    labels = predictions.round()
     if trial.config.trouble == "blind":
-        predictions[3] = np.nan
-    return Evaluation({"report.score": trial.config.quality}, predictions, targets, "spearman")
+        (labels if trial.config.further else predictions)[3] = np.nan
+    others = {"large/small": Scored(labels, targets.round(), "f1")} if trial.config.further else {}
+    return Evaluation({"report.score": trial.config.quality}, predictions, targets, "spearman", others)
 
 
 def export(trial: Trial, state: State, folder: Path) -> dict[str, Any]:

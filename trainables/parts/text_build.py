@@ -1,0 +1,205 @@
+"""How a text model is put together from settings, what it weighs, and how it becomes files."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from raysweep.measure import folder_bytes, interleaved_latency, latency
+from raysweep.problems import Problem, UserError
+from trainables.parts.byte_dropout import drop_by_bytes
+from trainables.parts.dendrites import structure
+from trainables.parts.dendrites.growth import check
+from trainables.parts.encoders import Encoder, EncoderSettings, check_encoder, freeze, load_encoder
+from trainables.parts.packed import can_rest_on_embeddings, pack
+from trainables.parts.sentence_model import count
+from trainables.parts.small_encoder import shrink
+from trainables.parts.spans import widest_stride
+from trainables.parts.task_data import TaskDataSettings, labels_of, read_examples
+from trainables.parts.tasks import TASKS
+from trainables.parts.text_inputs import TextInputs
+from trainables.parts.text_model import Shape, TextModel, start_head
+from trainables.parts.text_predictor import TextPredictor, save_model
+from trainables.parts.text_settings import (
+    ModelSettings, SpanSettings, TableSettings, Target, TargetedDendriteSettings, TextTrainSettings,
+)  # fmt: skip
+
+EMBEDDINGS = "encoder.embeddings."
+
+
+class TextConfig(Protocol):
+    """The groups of settings that a text model is built from."""
+
+    @property
+    def data(self) -> TaskDataSettings: ...
+    @property
+    def encoder(self) -> EncoderSettings: ...
+    @property
+    def embedding(self) -> TableSettings: ...
+    @property
+    def model(self) -> ModelSettings: ...
+    @property
+    def dendrites(self) -> TargetedDendriteSettings: ...
+    @property
+    def spans(self) -> SpanSettings: ...
+    @property
+    def train(self) -> TextTrainSettings: ...
+
+
+def check_together(config: TextConfig) -> list[str]:
+    """What settings of different groups do not allow together."""
+    model, dendrites, kind = config.model, config.dendrites, TASKS[config.data.task].kind
+    wrong = {
+        "model.pooling cls with encoder.layers 0: without attention the first token is the same for every text; use mean":
+            config.encoder.layers == 0 and model.pooling == "cls" and kind != "span",
+        "model.pooler has no use for questions, whose tokens are not pooled: set it to false":
+            kind == "span" and model.pooler,
+        "train.word_dropout would move the answers of questions: set it to 0":
+            kind == "span" and config.train.word_dropout > 0,
+        f"train.label_smoothing is for labels, and data.task {config.data.task} has none: set it to 0":
+            kind != "classification" and config.train.label_smoothing > 0,
+        "dendrites.target hidden needs a hidden layer: set model.hidden, or the target to classifier":
+            dendrites.enabled and dendrites.target == "hidden" and not model.hidden,
+        "dendrites.target all_linear needs layers, but encoder.layers is 0: use hidden or classifier":
+            dendrites.enabled and dendrites.target == "all_linear" and config.encoder.layers == 0,
+        "model.matched_dendrites is a control without dendrites: set dendrites.enabled to false":
+            dendrites.enabled and model.matched_dendrites > 0,
+    }  # fmt: skip
+    return [message for message, found in wrong.items() if found]
+
+
+def check_settings(config: TextConfig) -> list[Problem]:
+    """What keeps this machine from training as set; reads no weights."""
+    return [*check_encoder(config.encoder), *check(config.dendrites)]
+
+
+def new_encoder(config: TextConfig, seed: int) -> Encoder:
+    """The trial's own encoder, with the word table that is asked for. Raises UserError when there is none such."""
+    encoder = load_encoder(config.encoder, seed, config.model.pooler)
+    if config.model.pooler and encoder.model.pooler is None:
+        raise UserError(f"model.pooler is true, but '{config.encoder.name}' is of a kind without a pooler")
+    if config.encoder.layers == 0 and not can_rest_on_embeddings(encoder.model, encoder.hidden):
+        raise UserError(
+            f"encoder.layers 0 needs embeddings as wide as the encoder, which '{config.encoder.name}' does not have"
+        )
+    if TASKS[config.data.task].kind == "span":
+        _check_stride(config, encoder)
+    encoder = shrink(encoder, config.embedding, read_examples(config.data, "train").texts)
+    freeze(encoder, config.encoder)
+    return encoder
+
+
+def _check_stride(config: TextConfig, encoder: Encoder) -> None:
+    if not config.spans.stride <= (most := widest_stride(encoder.tokenizer, encoder.max_length)):
+        raise UserError(
+            f"spans.stride is {config.spans.stride}, but windows of encoder.max_length {encoder.max_length} tokens can"
+            f" overlap by at most {most}"
+        )
+
+
+def new_model(config: TextConfig, encoder: Encoder, seed: int) -> TextModel:
+    """The model as it starts."""
+    task, settings = TASKS[config.data.task], config.model
+    outputs = {"classification": len(labels_of(config.data)), "regression": 1, "span": 2}[task.kind]
+    shape = Shape(
+        outputs, settings.pooling, settings.pooler, settings.hidden, settings.activation, settings.dropout,
+        spans=task.kind == "span",
+    )  # fmt: skip
+    pooler: Any = encoder.model.pooler
+    encoder.model.pooler = None  # it stands behind pooling instead, of whatever kind that is
+    model = TextModel(encoder.model, _matched(shape, encoder, settings.matched_dendrites))
+    if model.layers == 0:
+        drop_by_bytes(encoder.model)
+        encoder.model.get_input_embeddings().sparse = True  # a step touches the rows of its own words alone
+    start_head(model, seed, None if pooler is None else pooler.dense)
+    return model
+
+
+def _matched(shape: Shape, encoder: Encoder, dendrites: int) -> Shape:
+    """The hidden layer wider by as many parameters as so many dendrites add to it, to within half a unit."""
+    features = shape.features(encoder.hidden, encoder.model.config.num_hidden_layers)
+    grown = dendrites * (features + 2) * shape.hidden + shape.hidden * dendrites * (dendrites - 1) // 2
+    return replace(shape, hidden=shape.hidden + round(grown / (features + 1 + shape.outputs)))
+
+
+def growing_layers(model: TextModel, target: Target) -> list[str]:
+    """The dotted names of the layers that `target` means."""
+    if target != "all_linear":
+        return [f"head.{target}"]
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+
+
+def multiple(config: TextConfig, name: str, added: Collection[str]) -> float:
+    """The learning rate of a parameter, as a multiple of train.lr, by the part of the model that it belongs to."""
+    settings = config.train
+    times = settings.embeddings_lr_multiplier if name.startswith(EMBEDDINGS) else 1.0
+    if not name.startswith("encoder."):
+        times = settings.head_lr_multiplier
+    return times * config.dendrites.lr_multiplier if name in added else times
+
+
+def sized(model: TextModel, encoder: Encoder, parameters: int) -> dict[str, float]:
+    """Sizes of a model of so many parameters, and what it saves against its whole encoder with a plain classifier."""
+    table: Any = model.encoder.get_input_embeddings()  # type: ignore[operator]
+    whole = encoder.whole + (encoder.hidden + 1) * model.shape.outputs
+    behind = parameters - count(model.encoder.embeddings)  # type: ignore[arg-type]
+    return {
+        "size.parameters": parameters,
+        "size.without_embeddings": behind,
+        "size.bytes": 4 * parameters + sum(buffer.numel() * buffer.element_size() for buffer in table.buffers()),
+        "size.reduction": 1 - parameters / whole,
+        "size.reduction_without_embeddings": 1 - behind / (whole - encoder.whole_embeddings),
+    }
+
+
+def step_latency(model: TextModel, inputs: TextInputs, device: str) -> float:
+    """Median milliseconds of one text at a time through the model, tokens to logits."""
+    model.eval()
+    rows = cycle(np.arange(min(20, len(inputs.lengths)))[:, None])
+    with torch.inference_mode():
+        return latency(lambda: model(pack(inputs.tokens, next(rows), device)).cpu(), warmup=5, repeats=20).p50_ms
+
+
+def export_model(config: TextConfig, model: TextModel, encoder: Encoder, folder: Path) -> dict[str, Any]:
+    """Write a model in plain torch; what the registry says of it."""
+    task = TASKS[config.data.task]
+    told = {
+        "task": task.name,
+        "kind": task.kind,
+        "labels": list(labels_of(config.data)),
+        "max_length": encoder.max_length,
+        "stride": config.spans.stride,
+    }
+    sample = read_examples(config.data, "select").texts[:8]
+    save_model(folder, model, encoder.tokenizer, told, sample)
+    sizes = {name.removeprefix("size."): value for name, value in sized(model, encoder, count(model)).items()}
+    return told | sizes | {
+        "bytes": folder_bytes(folder),
+        "weight_bytes": sizes["bytes"],
+        "layers": model.layers,
+        "dendrites": max((layer["dendrites"] for layer in structure(model).values()), default=0),
+    }  # fmt: skip
+
+
+def served(config: TextConfig, model: TextModel, encoder: Encoder, device: str) -> dict[str, float]:
+    """Bytes on disk of the exported model, and its milliseconds from text to answer, one at a time and 16 together."""
+    texts = read_examples(config.data, "select").texts
+    with TemporaryDirectory() as place:
+        folder = Path(place, "model")
+        export_model(config, model, encoder, folder)
+        disk, predictor = folder_bytes(folder), TextPredictor(folder, device)
+    ones, many = cycle(texts), cycle([texts[start : start + 16] for start in range(0, min(160, len(texts)), 16)])
+    calls = {"one": lambda: predictor.predict([next(ones)]), "many": lambda: predictor.predict(next(many), 16)}
+    times = interleaved_latency(calls, warmup=5, repeats=50)
+    return {
+        "size.disk_bytes": disk,
+        "latency.p50_ms": times["one"].p50_ms,
+        "latency.p95_ms": times["one"].p95_ms,
+        "latency.batch16_ms": times["many"].p50_ms,
+    }

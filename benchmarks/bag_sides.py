@@ -19,6 +19,7 @@ from trainables import dendritic_bert
 from trainables.parts.batches import length_batches
 from trainables.parts.pace import hold_memory
 from trainables.parts.pooling import mean_pool
+from trainables.parts.text_build import new_encoder
 
 STANDARD = {"encoder.layers": 2, "model.pooling": "cls", "model.pooler": True}
 DSN = {"encoder.layers": 0}
@@ -54,7 +55,7 @@ def recipe(settings: dict[str, Any]) -> Callable[[dict[str, Any]], Callable[[], 
 def padded(options: dict[str, Any]) -> Callable[[], Any]:
     """The same DSN as transformers alone would train it: padded batches, dropout, AdamW over the whole table."""
     run = run_of(options, {**STANDARD, "encoder.layers": 0, "model.pooling": "mean", "model.pooler": False})
-    encoder: Any = dendritic_bert.new_encoder(run.trial.config, 1).model
+    encoder: Any = new_encoder(run.trial.config, 1).model
     head = torch.nn.Linear(encoder.config.hidden_size, 2)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=1e-4, fused=True)
 

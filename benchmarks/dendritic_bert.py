@@ -73,9 +73,9 @@ def search(run: SweepRun) -> list[str]:
 
 def variants(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """A table of the variants with what each of them sets; nothing where there is only one."""
-    first = {config[VARIANT]: config for config in reversed(configs) if VARIANT in config}
+    one = {config[VARIANT]: config for config in configs if VARIANT in config}
     names = {path: path for path in implied(configs)}
-    rows = [[name, settings(first[name], names)] for name in reversed(first)]
+    rows = [[name, settings(config, names)] for name, config in one.items()]
     return [table([VARIANT, "its settings"], rows)] if len(rows) > 1 else []
 
 

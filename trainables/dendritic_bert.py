@@ -19,7 +19,8 @@ from typing_extensions import Self
 from raysweep.problems import UserError
 from raysweep.recipe import DataFacts, RecipeConfig
 from raysweep.trial import Evaluation, Report, State, Trial
-from trainables.parts import optim
+from trainables.parts import optim, text_build
+from trainables.parts import text_settings as groups
 from trainables.parts.batches import length_batches
 from trainables.parts.dendrites.growth import Growth, start_growth
 from trainables.parts.encoders import Encoder, EncoderSettings, train_mode
@@ -30,19 +31,12 @@ from trainables.parts.pairs import in_parts
 from trainables.parts.progress import Progress, fresh, of_now, restored
 from trainables.parts.task_data import TaskDataSettings, also_of, examples_facts, read_examples
 from trainables.parts.tasks import TASKS
-from trainables.parts.text_build import (
-    check_settings, check_together, export_model, growing_layers, multiple, new_encoder, new_model, served, sized,
-    step_latency,
-)  # fmt: skip
 from trainables.parts.text_inputs import TextInputs, scored, scores, text_inputs
 from trainables.parts.text_model import TextModel
-from trainables.parts.text_settings import (
-    ModelSettings, SpanSettings, TableSettings, TargetedDendriteSettings, TextTrainSettings,
-)  # fmt: skip
 
 LOADER = "trainables.parts.text_predictor:load"
 METRICS = {
-    "select.score": "the task's own score on select of the weights that are kept if training ends now: the best epoch's",
+    "select.score": "the task's own score on select of the weights kept if training ends now: the best epoch's",
     "epoch.score": "the task's own score on select of this epoch's weights: accuracy, or one of the following",
     "epoch.accuracy": "share of right labels",
     "epoch.f1": "F1 of the positive label, or of the words of answers",
@@ -71,11 +65,13 @@ class Config(RecipeConfig):
     variant: str = Field("", description="a name for what is compared; it changes nothing but the names of finalists")
     data: TaskDataSettings = Field(TaskDataSettings(), description="the task and its texts")
     encoder: EncoderSettings = Field(EncoderSettings(), description="the encoder; layers 0 is DSN mode")
-    embedding: TableSettings = Field(TableSettings(), description="how the word vectors are stored")
-    model: ModelSettings = Field(ModelSettings(), description="pooling, hidden layer and classifier")
-    dendrites: TargetedDendriteSettings = Field(TargetedDendriteSettings(), description="dendrites, and where they grow")
-    spans: SpanSettings = Field(SpanSettings(), description="contexts of questions")
-    train: TextTrainSettings = Field(TextTrainSettings(), description="how long and how fast")
+    embedding: groups.TableSettings = Field(groups.TableSettings(), description="how the word vectors are stored")
+    model: groups.ModelSettings = Field(groups.ModelSettings(), description="pooling, hidden layer and classifier")
+    dendrites: groups.TargetedDendriteSettings = Field(
+        groups.TargetedDendriteSettings(), description="dendrites, and where they grow"
+    )
+    spans: groups.SpanSettings = Field(groups.SpanSettings(), description="contexts of questions")
+    train: groups.TextTrainSettings = Field(groups.TextTrainSettings(), description="how long and how fast")
 
     @property
     def isolated(self) -> bool:
@@ -83,7 +79,7 @@ class Config(RecipeConfig):
 
     @model_validator(mode="after")
     def _groups_agree(self) -> Self:
-        if problems := check_together(self):
+        if problems := text_build.check_together(self):
             raise ValueError("; ".join(problems))
         return self
 
@@ -131,7 +127,7 @@ def train(trial: Trial) -> Iterator[Report]:
 
 def begin(trial: Trial) -> Run:
     """Everything that a trial trains with, as it stood if it was restored."""
-    encoder = new_encoder(trial.config, trial.seed)
+    encoder = text_build.new_encoder(trial.config, trial.seed)
     fitted, select = load(trial, encoder, "train"), load(trial, encoder, "select")
     model, growth = build(trial, encoder)
     progress, rate, latencies = fresh(growth), optim.FallingRate(), dict[int, float]()
@@ -155,8 +151,8 @@ def load(trial: Trial, encoder: Encoder, split: Any, also: str | None = None) ->
 def build(trial: Trial, encoder: Encoder) -> tuple[TextModel, Growth]:
     """The model as it starts, and what grows it."""
     config: Config = trial.config
-    model = new_model(config, encoder, trial.seed).to(trial.device)
-    layers = growing_layers(model, config.dendrites.target)
+    model = text_build.new_model(config, encoder, trial.seed).to(trial.device)
+    layers = text_build.growing_layers(model, config.dendrites.target)
     return model, start_growth(config.dendrites, model, layers, trial.seed, trial.folder)
 
 
@@ -187,7 +183,7 @@ def train_epoch(run: Run) -> dict[str, float]:
 
 def update(run: Run, step: int, total: int) -> None:
     """Change the weights by the gradients of step `step` (from 0) of `total`."""
-    settings: TextTrainSettings = run.trial.config.train
+    settings: groups.TextTrainSettings = run.trial.config.train
     if settings.grad_clip:
         optim.clip_gradient(run.model, settings.grad_clip)
     factor = optim.lr_factor(step, total, settings.schedule, settings.warmup_ratio) * run.rate.factor
@@ -199,7 +195,11 @@ def update(run: Run, step: int, total: int) -> None:
 def new_optimizer(config: Config, model: TextModel, growth: Growth) -> torch.optim.AdamW:
     """AdamW over all that is trained; embeddings, head and dendrites may learn at rates of their own."""
     added = growth.added()
-    return optim.adamw(model, config.train.lr, config.train.weight_decay, lambda name: multiple(config, name, added))
+
+    def multiple(name: str) -> float:
+        return text_build.multiple(config, name, added)
+
+    return optim.adamw(model, config.train.lr, config.train.weight_decay, multiple)
 
 
 def optimizer_after_growth(run: Run) -> torch.optim.AdamW:
@@ -216,18 +216,16 @@ def epoch_scores(run: Run) -> dict[str, float]:
     settings, size = run.trial.config.train, max(1, PREDICTED // run.trial.accumulate)
     found = scores(scored(run.model, run.select, size, run.trial.device))
     if settings.schedule == "plateau":
-        run.rate.report(
-            found["score"], settings.plateau_patience, settings.plateau_factor, settings.plateau_least
-        )
+        run.rate.report(found["score"], settings.plateau_patience, settings.plateau_factor, settings.plateau_least)
     if run.growth.dendrites not in run.latencies:
-        run.latencies[run.growth.dendrites] = step_latency(run.model, run.select, run.trial.device)
+        run.latencies[run.growth.dendrites] = text_build.step_latency(run.model, run.select, run.trial.device)
     return {f"epoch.{name}": value for name, value in found.items()}
 
 
 def report(run: Run, measured: dict[str, float]) -> Report:
     """What the engine is told. The state is all that `begin` needs to go on, and `kept_model` to end."""
     progress = run.progress
-    metrics = measured | sized(run.model, run.encoder, progress.kept.parameters)
+    metrics = measured | text_build.sized(run.model, run.encoder, progress.kept.parameters)
     metrics |= {
         "select.score": progress.kept.score,
         "dendrites": progress.kept.dendrites,
@@ -262,7 +260,7 @@ def evaluate(trial: Trial, state: State) -> Evaluation:
     """The kept weights on the report split and every further one, and the latency of the exported model."""
     torch.set_num_threads(trial.threads)
     config: Config = trial.config
-    encoder = new_encoder(config, trial.seed)
+    encoder = text_build.new_encoder(config, trial.seed)
     model = kept_model(trial, state, encoder)
     found = scored(model, load(trial, encoder, "report"), PREDICTED, trial.device)
     metrics = {f"report.{name}": value for name, value in scores(found).items()}
@@ -272,24 +270,24 @@ def evaluate(trial: Trial, state: State) -> Evaluation:
         more = scored(model, load(trial, encoder, "report", split), PREDICTED, trial.device)
         metrics |= {f"{split}.{name}": value for name, value in scores(more).items()}
         others |= {split if name == own else f"{split} {name}": one for name, one in more.items()}
-    metrics |= served(config, model, encoder, trial.device)
+    metrics |= text_build.served(config, model, encoder, trial.device)
     return Evaluation(metrics, first.predictions, first.targets, first.statistic, others)
 
 
 def export(trial: Trial, state: State, folder: Path) -> dict[str, Any]:
     """Write model, tokenizer and labels; what the registry says of them."""
-    encoder = new_encoder(trial.config, trial.seed)
-    return export_model(trial.config, kept_model(trial, state, encoder), encoder, folder)
+    encoder = text_build.new_encoder(trial.config, trial.seed)
+    return text_build.export_model(trial.config, kept_model(trial, state, encoder), encoder, folder)
 
 
 def inspect(config: Config) -> DataFacts:
     """Facts about the data. Raises UserError with everything that would keep a trial from starting."""
-    problems = check_settings(config)
+    problems = text_build.check_settings(config)
     try:
         facts = examples_facts(config.data)
     except UserError as error:
         problems += error.problems
     if problems:
         raise UserError(problems)
-    new_model(config, new_encoder(config, seed=0), seed=0)
+    text_build.check_model(config)
     return facts

@@ -80,6 +80,13 @@ def test_a_wrong_label_is_named(tmp_path: Path, labels: list[Any], message: str)
     assert message in found
 
 
+def test_a_label_without_a_row_to_train_on_is_named_where_nothing_is_carved_too(tmp_path: Path) -> None:
+    train = [row for row in sentences(8) if row["label"] == 1]
+    source = folder_of(tmp_path, train=train, dev=sentences(4, 10), validation=sentences(4, 20))
+    (found,) = problems_of(TaskDataSettings(source=source, select="dev"))
+    assert "no row to train on has the label negative" in found
+
+
 def test_all_problems_of_all_splits_are_named_at_once(tmp_path: Path) -> None:
     write_jsonl(
         tmp_path / "train",

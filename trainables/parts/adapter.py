@@ -18,7 +18,7 @@ class Hidden(nn.Module):
 
     def __init__(self, in_dim: int, width: int, out_dim: int) -> None:
         super().__init__()
-        self.inner, self.outer = _blank(in_dim, width), _blank(width, out_dim, bias=False)
+        self.inner, self.outer = blank_linear(in_dim, width), blank_linear(width, out_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.outer(torch.relu(self.inner(x)))
@@ -47,7 +47,7 @@ class Adapter(nn.Module):
         assert not residual or in_dim == out_dim, (in_dim, out_dim)
         self.in_dim, self.out_dim, self.residual, self.hidden_width = in_dim, out_dim, residual, hidden_width
         self.noise_std = noise_std
-        self.linear = _blank(in_dim, out_dim)
+        self.linear = blank_linear(in_dim, out_dim)
         self.hidden = Hidden(in_dim, hidden_width, out_dim) if hidden_width else None
         self.before = nn.Dropout(dropout if dropout_position == "pre" else 0.0)
         self.after = nn.Dropout(dropout if dropout_position == "post" else 0.0)
@@ -122,7 +122,7 @@ def matched_width(in_dim: int, out_dim: int, dendrites: int) -> int:
     return round(grown / (in_dim + 1 + out_dim))
 
 
-def _blank(in_dim: int, out_dim: int, bias: bool = True) -> nn.Linear:
+def blank_linear(in_dim: int, out_dim: int, bias: bool = True) -> nn.Linear:
     """A linear layer whose weights are not drawn yet; `nn.Linear` would draw them from torch's global generator."""
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, in_dim, out_dim, bias=bias)  # type: ignore[no-untyped-call]
     return layer

@@ -46,7 +46,8 @@ class Tokenised:
         """Where in `ids` the tokens of these texts stand, text after text, shape (S,) for their S tokens."""
         lengths = self.lengths[rows]
         ends = np.cumsum(lengths)
-        return np.arange(ends[-1]) + np.repeat(self.starts[rows] - (ends - lengths), lengths)
+        places: Rows = np.arange(ends[-1]) + np.repeat(self.starts[rows] - (ends - lengths), lengths)
+        return places
 
 
 def tokenise(tokenizer: Any, texts: Texts, max_length: int) -> Tokenised:

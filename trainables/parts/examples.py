@@ -110,10 +110,11 @@ def content_hash(examples: Examples) -> str:
 
 
 def keys(examples: Examples) -> list[frozenset[str]]:
-    """What two rows share when they are the same: their exact texts, in either order."""
+    """What two rows share when they are the same: their texts, in either order; SST-2 ends some in a blank."""
     if examples.second is None:
-        return [frozenset((text,)) for text in examples.first]
-    return [frozenset(texts) for texts in zip(examples.first, examples.second, strict=True)]
+        return [frozenset((text.strip(),)) for text in examples.first]
+    pairs = zip(examples.first, examples.second, strict=True)
+    return [frozenset((one.strip(), other.strip())) for one, other in pairs]
 
 
 def strata(kind: Kind, examples: Examples) -> Rows:

@@ -5,6 +5,7 @@ Nothing here imports raysweep, for exported models use it.
 """
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -45,7 +46,11 @@ class Packed:
 
 
 def pack(
-    tokens: Tokenised, rows: Rows, device: str = "cpu", word_dropout: float = 0.0, rng: np.random.Generator | None = None
+    tokens: Tokenised,
+    rows: Rows,
+    device: str = "cpu",
+    word_dropout: float = 0.0,
+    rng: np.random.Generator | None = None,
 ) -> Packed:
     """These texts as one batch. With `word_dropout`, each token but a text's first is left out with that chance."""
     places, lengths = tokens.places(rows), tokens.lengths[rows]
@@ -86,7 +91,7 @@ def _has_types(encoder: Any) -> bool:
 def _embedded(encoder: Any, batch: Packed) -> Tensor:
     """What the embeddings give for all tokens, as one long text whose positions begin again with each text."""
     embeddings = encoder.embeddings
-    takes = _takes(type(embeddings))
+    takes = _takes(embeddings.__class__.forward)
     inputs = {"input_ids": batch.ids[None]}
     if "token_type_ids" in takes:
         types = torch.zeros_like(batch.ids) if batch.types is None or not _has_types(encoder) else batch.types
@@ -98,8 +103,9 @@ def _embedded(encoder: Any, batch: Packed) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _takes(embeddings: type) -> frozenset[str]:
-    return frozenset(inspect.signature(embeddings.forward).parameters)  # type: ignore[attr-defined]
+def _takes(function: Callable[..., Any]) -> frozenset[str]:
+    """The names of what a function takes."""
+    return frozenset(inspect.signature(function).parameters)
 
 
 def _first_position(embeddings: Any) -> int:
@@ -111,7 +117,7 @@ def _first_position(embeddings: Any) -> int:
 def can_rest_on_embeddings(encoder: nn.Module, hidden: int) -> bool:
     """Whether an encoder can do without its layers: its embeddings are one module that gives vectors `hidden` wide."""
     embeddings = getattr(encoder, "embeddings", None)
-    if embeddings is None or "input_ids" not in _takes(type(embeddings)):
+    if embeddings is None or "input_ids" not in _takes(embeddings.__class__.forward):
         return False
     norms = [part for part in embeddings.modules() if isinstance(part, nn.LayerNorm)]
     return bool(norms) and norms[-1].normalized_shape == (hidden,)

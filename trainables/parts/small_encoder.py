@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from raysweep.problems import UserError
 from trainables.parts.batches import Rows, Texts, tokenise
 from trainables.parts.encoders import Encoder, embeddings_of
 from trainables.parts.text_settings import TableSettings
-from trainables.parts.vocabulary import prune
+from trainables.parts.vocabulary import Pruned, prune
 from trainables.parts.word_tables import factorised, sliced, tied
 
 
@@ -20,13 +21,12 @@ def shrink(encoder: Encoder, settings: TableSettings, texts: Texts) -> Encoder:
 
     `texts` are those to train on. Raises UserError when the table cannot be had.
     """
+    check_table(encoder, settings, texts)
     model: Any = encoder.model
     if settings.kind == "pruned":
-        pruned = prune(encoder.tokenizer, texts, settings.rows, encoder.max_length)
+        pruned = _pruned(encoder.tokenizer, tuple(texts), settings.rows, encoder.max_length)
         _use(model, sliced(model.get_input_embeddings(), pruned.kept), pruned.tokenizer.pad_token_id)
         encoder = replace(encoder, tokenizer=pruned.tokenizer)
-    if settings.rank is not None:
-        _check_rank(settings.rank, model.get_input_embeddings())
     if settings.kind == "tied":
         assert settings.rows is not None
         kept = most_frequent(encoder, texts, settings.rows)
@@ -38,19 +38,29 @@ def shrink(encoder: Encoder, settings: TableSettings, texts: Texts) -> Encoder:
     return encoder
 
 
+def check_table(encoder: Encoder, settings: TableSettings, texts: Texts) -> None:
+    """Raises UserError when this encoder cannot have the word table that is asked for."""
+    width, tokens = encoder.hidden, len(encoder.tokenizer)
+    if settings.rank is not None and settings.rank >= width:
+        raise UserError(f"embedding.rank is {settings.rank}, but the word vectors have only {width} numbers")
+    if settings.kind == "tied" and settings.rows is not None and settings.rows > tokens:
+        raise UserError(f"embedding.rows is {settings.rows}, but the vocabulary has {tokens} tokens")
+    if settings.kind == "pruned":
+        _pruned(encoder.tokenizer, tuple(texts), settings.rows, encoder.max_length)
+
+
+@lru_cache(maxsize=4)
+def _pruned(tokenizer: Any, texts: Any, size: int | None, max_length: int) -> Pruned:
+    """Counted once for the trials of one process, as `tokenise` does."""
+    return prune(tokenizer, texts, size, max_length)
+
+
 def most_frequent(encoder: Encoder, texts: Texts, count: int) -> Rows:
     """The ids of the special tokens and of the most frequent other ones in `texts`, `count` in all, ascending."""
-    used = Counter(tokenise(encoder.tokenizer, tuple(texts), encoder.max_length).ids.tolist())
+    used = Counter[int](tokenise(encoder.tokenizer, texts, encoder.max_length).ids.tolist())
     special = set(encoder.tokenizer.all_special_ids)
     order = sorted(range(len(encoder.tokenizer)), key=lambda token: (token not in special, -used[token], token))
-    if count > len(order):
-        raise UserError(f"embedding.rows is {count}, but the vocabulary has {len(order)} tokens")
     return np.array(sorted(order[:count]), np.int64)
-
-
-def _check_rank(rank: int, table: nn.Embedding) -> None:
-    if rank >= table.embedding_dim:
-        raise UserError(f"embedding.rank is {rank}, but the word vectors have only {table.embedding_dim} numbers")
 
 
 def _use(model: Any, table: nn.Embedding, padding: int) -> None:

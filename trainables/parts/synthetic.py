@@ -164,7 +164,9 @@ def tokenizer() -> Any:
     core.normalizer = tokenizers.normalizers.BertNormalizer()
     core.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     core.post_processor = tokenizers.processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", known["[CLS]"]), ("[SEP]", known["[SEP]"])]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", known["[CLS]"]), ("[SEP]", known["[SEP]"])],
     )
     names = {
         "pad_token": "[PAD]",

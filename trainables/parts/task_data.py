@@ -29,6 +29,13 @@ def read_examples(settings: TaskDataSettings, split: Split, also: str | None = N
 
 def examples_facts(settings: TaskDataSettings) -> DataFacts:
     """Rows and content hash of each split, and what repeats. Raises UserError with the problems of all splits."""
+    layout = layout_of(settings)
+    return _facts(settings, None if layout.source == "synthetic" else stamp(layout.source))
+
+
+@lru_cache(maxsize=8)
+def _facts(settings: TaskDataSettings, stamp: object) -> DataFacts:
+    """Found once for all configurations on the same data; `stamp` changes when its files do."""
     tables = every_split(partial(_read, settings), [*SPLITS, *also_of(settings)])
     splits = {name: table.examples for name, table in tables.items()}
     rows = {name: len(examples) for name, examples in splits.items()}

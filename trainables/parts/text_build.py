@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import replace
+from functools import lru_cache
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ from trainables.parts.dendrites.growth import check
 from trainables.parts.encoders import Encoder, EncoderSettings, check_encoder, freeze, load_encoder
 from trainables.parts.packed import can_rest_on_embeddings, pack
 from trainables.parts.sentence_model import count
-from trainables.parts.small_encoder import shrink
+from trainables.parts.small_encoder import check_table, shrink
 from trainables.parts.spans import widest_stride
 from trainables.parts.task_data import TaskDataSettings, labels_of, read_examples
 from trainables.parts.tasks import TASKS
@@ -27,7 +28,12 @@ from trainables.parts.text_inputs import TextInputs
 from trainables.parts.text_model import Shape, TextModel, start_head
 from trainables.parts.text_predictor import TextPredictor, save_model
 from trainables.parts.text_settings import (
-    ModelSettings, SpanSettings, TableSettings, Target, TargetedDendriteSettings, TextTrainSettings,
+    ModelSettings,
+    SpanSettings,
+    TableSettings,
+    Target,
+    TargetedDendriteSettings,
+    TextTrainSettings,
 )  # fmt: skip
 
 EMBEDDINGS = "encoder.embeddings."
@@ -56,7 +62,7 @@ def check_together(config: TextConfig) -> list[str]:
     """What settings of different groups do not allow together."""
     model, dendrites, kind = config.model, config.dendrites, TASKS[config.data.task].kind
     wrong = {
-        "model.pooling cls with encoder.layers 0: without attention the first token is the same for every text; use mean":
+        "model.pooling cls with encoder.layers 0: the first token alone is the same for every text; use mean":
             config.encoder.layers == 0 and model.pooling == "cls" and kind != "span",
         "model.pooler has no use for questions, whose tokens are not pooled: set it to false":
             kind == "span" and model.pooler,
@@ -79,28 +85,39 @@ def check_settings(config: TextConfig) -> list[Problem]:
     return [*check_encoder(config.encoder), *check(config.dendrites)]
 
 
+def check_model(config: TextConfig) -> None:
+    """Raises UserError when encoder and settings do not fit; builds no model."""
+    encoder = _plain_encoder(config.encoder, config.model.pooler)
+    _check_encoder_fits(config, encoder)
+    check_table(encoder, config.embedding, read_examples(config.data, "train").texts)
+
+
+@lru_cache(maxsize=4)
+def _plain_encoder(settings: EncoderSettings, pooler: bool) -> Encoder:
+    """Copied once for all configurations that are only looked at; nobody changes it."""
+    return load_encoder(settings, seed=0, pooler=pooler)
+
+
 def new_encoder(config: TextConfig, seed: int) -> Encoder:
     """The trial's own encoder, with the word table that is asked for. Raises UserError when there is none such."""
     encoder = load_encoder(config.encoder, seed, config.model.pooler)
-    if config.model.pooler and encoder.model.pooler is None:
-        raise UserError(f"model.pooler is true, but '{config.encoder.name}' is of a kind without a pooler")
-    if config.encoder.layers == 0 and not can_rest_on_embeddings(encoder.model, encoder.hidden):
-        raise UserError(
-            f"encoder.layers 0 needs embeddings as wide as the encoder, which '{config.encoder.name}' does not have"
-        )
-    if TASKS[config.data.task].kind == "span":
-        _check_stride(config, encoder)
+    _check_encoder_fits(config, encoder)
     encoder = shrink(encoder, config.embedding, read_examples(config.data, "train").texts)
     freeze(encoder, config.encoder)
     return encoder
 
 
-def _check_stride(config: TextConfig, encoder: Encoder) -> None:
-    if not config.spans.stride <= (most := widest_stride(encoder.tokenizer, encoder.max_length)):
-        raise UserError(
-            f"spans.stride is {config.spans.stride}, but windows of encoder.max_length {encoder.max_length} tokens can"
-            f" overlap by at most {most}"
-        )
+def _check_encoder_fits(config: TextConfig, encoder: Encoder) -> None:
+    name, stride = config.encoder.name, config.spans.stride
+    if config.model.pooler and encoder.model.pooler is None:
+        raise UserError(f"model.pooler is true, but '{name}' is of a kind without a pooler")
+    if config.encoder.layers == 0 and not can_rest_on_embeddings(encoder.model, encoder.hidden):
+        raise UserError(f"encoder.layers 0 needs embeddings as wide as the encoder, which '{name}' does not have")
+    if TASKS[config.data.task].kind == "span" and stride > (
+        most := widest_stride(encoder.tokenizer, encoder.max_length)
+    ):
+        windows = f"windows of encoder.max_length {encoder.max_length} tokens can overlap by at most {most}"
+        raise UserError(f"spans.stride is {stride}, but {windows}")
 
 
 def new_model(config: TextConfig, encoder: Encoder, seed: int) -> TextModel:
@@ -111,19 +128,19 @@ def new_model(config: TextConfig, encoder: Encoder, seed: int) -> TextModel:
         outputs, settings.pooling, settings.pooler, settings.hidden, settings.activation, settings.dropout,
         spans=task.kind == "span",
     )  # fmt: skip
-    pooler: Any = encoder.model.pooler
-    encoder.model.pooler = None  # it stands behind pooling instead, of whatever kind that is
-    model = TextModel(encoder.model, _matched(shape, encoder, settings.matched_dendrites))
+    body: Any = encoder.model
+    pooler, body.pooler = body.pooler, None  # it stands behind pooling instead, of whatever kind that is
+    model = TextModel(body, _matched(shape, encoder.hidden, body.config.num_hidden_layers, settings.matched_dendrites))
     if model.layers == 0:
-        drop_by_bytes(encoder.model)
-        encoder.model.get_input_embeddings().sparse = True  # a step touches the rows of its own words alone
+        drop_by_bytes(body)
+        body.get_input_embeddings().sparse = True  # a step touches the rows of its own words alone
     start_head(model, seed, None if pooler is None else pooler.dense)
     return model
 
 
-def _matched(shape: Shape, encoder: Encoder, dendrites: int) -> Shape:
+def _matched(shape: Shape, width: int, layers: int, dendrites: int) -> Shape:
     """The hidden layer wider by as many parameters as so many dendrites add to it, to within half a unit."""
-    features = shape.features(encoder.hidden, encoder.model.config.num_hidden_layers)
+    features = shape.features(width, layers)
     grown = dendrites * (features + 2) * shape.hidden + shape.hidden * dendrites * (dendrites - 1) // 2
     return replace(shape, hidden=shape.hidden + round(grown / (features + 1 + shape.outputs)))
 
@@ -194,8 +211,8 @@ def served(config: TextConfig, model: TextModel, encoder: Encoder, device: str) 
         folder = Path(place, "model")
         export_model(config, model, encoder, folder)
         disk, predictor = folder_bytes(folder), TextPredictor(folder, device)
-    ones, many = cycle(texts), cycle([texts[start : start + 16] for start in range(0, min(160, len(texts)), 16)])
-    calls = {"one": lambda: predictor.predict([next(ones)]), "many": lambda: predictor.predict(next(many), 16)}
+    ones, many = (cycle([texts[at : at + size] for at in range(0, min(160, len(texts)), size)]) for size in (1, 16))
+    calls = {"one": lambda: predictor.predict(next(ones)), "many": lambda: predictor.predict(next(many), 16)}
     times = interleaved_latency(calls, warmup=5, repeats=50)
     return {
         "size.disk_bytes": disk,

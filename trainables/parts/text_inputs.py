@@ -55,7 +55,7 @@ def text_inputs(task: Task, examples: Examples, encoder: Encoder, stride: int, d
         parts = _kept_windows(encoder.tokenizer, asked, contexts, golds, encoder.max_length, stride)
         places = torch.from_numpy(np.stack([parts.starts, parts.ends], axis=1))
         return TextInputs(task, examples, parts.tokens, places.to(device), parts)
-    tokens = tokenise(encoder.tokenizer, tuple(examples.texts), encoder.max_length)
+    tokens = tokenise(encoder.tokenizer, examples.texts, encoder.max_length)
     kind = torch.int64 if task.kind == "classification" else torch.float32
     return TextInputs(task, examples, tokens, torch.tensor(examples.targets, dtype=kind, device=device), None)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from trainables.parts.adapter import linear_default
+from trainables.parts.adapter import blank_linear, linear_default
 from trainables.parts.packed import Packed, Pooling, pool, token_states
 
 Activation = Literal["gelu", "relu", "tanh"]
@@ -40,8 +40,8 @@ class Head(nn.Module):
 
     def __init__(self, features: int, shape: Shape) -> None:
         super().__init__()
-        self.hidden = nn.utils.skip_init(nn.Linear, features, shape.hidden) if shape.hidden else None
-        self.classifier = nn.utils.skip_init(nn.Linear, shape.hidden or features, shape.outputs)
+        self.hidden = blank_linear(features, shape.hidden) if shape.hidden else None
+        self.classifier = blank_linear(shape.hidden or features, shape.outputs)
         self.activation, self.dropout = shape.activation, nn.Dropout(shape.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,18 +60,18 @@ class TextModel(nn.Module):
         self.encoder, self.shape = encoder, shape
         config: Any = encoder.config
         width, self.layers = int(config.hidden_size), int(config.num_hidden_layers)
-        self.pooler = nn.utils.skip_init(nn.Linear, width, width) if shape.pooler else None
+        self.pooler = blank_linear(width, width) if shape.pooler else None
         self.head = Head(shape.features(width, self.layers), shape)
 
     def forward(self, batch: Packed) -> Tensor:
         states = token_states(self.encoder, batch)
-        if self.shape.spans:
-            logits: Tensor = self.head(states if self.layers else beside_question(states, batch))
-            return logits
-        pooled = pool(states, batch, self.shape.pooling)
+        if not self.shape.spans:
+            states = pool(states, batch, self.shape.pooling)
+        elif not self.layers:
+            states = beside_question(states, batch)
         if self.pooler is not None:
-            pooled = torch.tanh(self.pooler(pooled))
-        logits = self.head(pooled)
+            states = torch.tanh(self.pooler(states))
+        logits: Tensor = self.head(states)
         return logits
 
     def structure(self) -> dict[str, Any]:

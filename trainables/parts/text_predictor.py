@@ -99,7 +99,11 @@ def predict_windows(model: torch.nn.Module, parts: Windows, device: str, size: i
 
 
 def save_model(
-    folder: Path, model: TextModel, tokenizer: Any, told: dict[str, Any], sample: Sequence[str] | Sequence[tuple[str, str]]
+    folder: Path,
+    model: TextModel,
+    tokenizer: Any,
+    told: dict[str, Any],
+    sample: Sequence[str] | Sequence[tuple[str, str]],
 ) -> None:
     """Write a model, whole or not at all, in place of what is in `folder`; verify.json has its answers to `sample`.
 

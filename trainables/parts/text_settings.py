@@ -20,10 +20,12 @@ class TableSettings(Settings):
 
     kind: Literal["full", "factorised", "pruned", "tied"] = Field(
         "full",
-        description="full; factorised: a table of `rank` columns and a projection; pruned: the `rows` most frequent tokens"
-        " of train alone, other words fall into smaller pieces; tied: other tokens share the nearest kept token's row",
+        description="full; factorised: a table of `rank` columns and a projection; pruned: the `rows` most frequent"
+        " tokens of train alone, other words fall into smaller pieces; tied: others share the nearest kept token's row",
     )
-    rank: int | None = Field(None, ge=1, description="columns of a factorised table; a pruned or tied one may have it too")
+    rank: int | None = Field(
+        None, ge=1, description="columns of a factorised table; a pruned or tied one may have it too"
+    )
     rows: int | None = Field(
         None, ge=1, description="tokens that keep a row of their own; with pruned all that train uses, if not given"
     )
@@ -82,12 +84,15 @@ class TextTrainSettings(TrainSettings):
 
     batch_size: int = Field(32, ge=1, description="examples of a step; for questions, windows of their contexts")
     schedule: Schedule = Field(  # type: ignore[assignment]  # one more than the base has
-        "linear", description="learning rate over `epochs`, behind the warm-up; plateau falls when the score stops rising"
+        "linear",
+        description="learning rate over `epochs`, behind the warm-up; plateau falls when the score stops rising",
     )
     plateau_patience: int = Field(2, ge=0, description="with plateau: epochs without a better score before it falls")
     plateau_factor: float = Field(0.5, gt=0, lt=1, description="with plateau: what the learning rate is multiplied by")
     plateau_least: float = Field(1e-3, gt=0, le=1, description="with plateau: smallest share of lr that it falls to")
-    embeddings_lr_multiplier: float = Field(1.0, gt=0, description="learning rate of the embeddings, as a multiple of lr")
+    embeddings_lr_multiplier: float = Field(
+        1.0, gt=0, description="learning rate of the embeddings, as a multiple of lr"
+    )
     head_lr_multiplier: float = Field(
         1.0, gt=0, description="learning rate of everything behind the encoder, as a multiple of lr"
     )

@@ -41,7 +41,7 @@ def prune(tokenizer: Any, texts: Texts, size: int | None, max_length: int) -> Pr
     if (kind := told["model"]["type"]) not in KINDS:
         message = f"a vocabulary of kind {kind} cannot be pruned: expected {', '.join(KINDS[:-1])} or {KINDS[-1]}"
         raise UserError([Problem(message, hint="keep the full vocabulary, or take another encoder")])
-    staying = _staying(told) | set(tokenizer.all_special_ids)
+    staying = _staying(told)
     if size is not None and size < len(staying):
         hint = f"at least {len(staying)}: special tokens and single characters always stay"
         raise UserError([Problem(f"a vocabulary of {size} tokens is too small for this tokenizer", hint=hint)])
@@ -175,8 +175,6 @@ def _wrapped(tokenizer: Any, told: Json) -> Any:
     import tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
-    special = {name: added.get(token, token) for name, token in tokenizer.special_tokens_map.items()}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(told)),
         model_max_length=tokenizer.model_max_length,
@@ -185,6 +183,6 @@ def _wrapped(tokenizer: Any, told: Json) -> Any:
         truncation_side=tokenizer.truncation_side,
         clean_up_tokenization_spaces=tokenizer.clean_up_tokenization_spaces,
         split_special_tokens=tokenizer.split_special_tokens,
-        extra_special_tokens=[added.get(token, token) for token in tokenizer.extra_special_tokens],
-        **special,
+        extra_special_tokens=tokenizer.extra_special_tokens,
+        **tokenizer.special_tokens_map,
     )

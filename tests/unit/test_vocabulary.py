@@ -249,6 +249,7 @@ def test_further_special_tokens_stay_special() -> None:
     tokenizer = wrapped(core, MARKS, extra_special_tokens=["<speaker>"])
     new = prune(tokenizer, ["ab"], None, 64).tokenizer
     assert new.convert_tokens_to_ids("<speaker>") == 14
+    assert new.all_special_tokens == tokenizer.all_special_tokens
     assert new.decode(new("ab <speaker>")["input_ids"], skip_special_tokens=True) == "ab"
 
 

@@ -95,10 +95,19 @@ def _scored_spans(inputs: TextInputs, logits: npt.NDArray[np.float32]) -> dict[s
     found = best_answers(logits[:, 0], logits[:, 1], inputs.windows, len(examples))
     texts = [examples.second[answer.example][answer.first_char : answer.last_char_exclusive] for answer in found]
     golds = [[text for text, _ in answers] for answers in examples.answers]
-    best = np.ones(len(examples))
-    ways = {"f1": token_f1, "exact_match": exact_match}
-    given = {name: [way(text, gold) for text, gold in zip(texts, golds, strict=True)] for name, way in ways.items()}
-    return {name: Scored(np.array(scores), best, "mean") for name, scores in given.items()}
+    broken, best = _broken(inputs.windows, logits), np.ones(len(examples))
+    answers = {}
+    for name, way in {"f1": token_f1, "exact_match": exact_match}.items():
+        given = np.array([way(text, gold) for text, gold in zip(texts, golds, strict=True)])
+        given[broken] = np.nan
+        answers[name] = Scored(given, best, "mean")
+    return answers
+
+
+def _broken(parts: Windows, logits: npt.NDArray[np.float32]) -> Rows:
+    """The examples with a logit that is not finite, as those of a model that has diverged."""
+    example = np.repeat(parts.example, parts.tokens.lengths)
+    return np.unique(example[~np.isfinite(logits).all(1)])
 
 
 def scores(found: dict[str, Scored]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from raysweep.journal import Record
 from raysweep.report.trial_view import TrialView
 from raysweep.report.view import SweepView
-from raysweep.report.wording import headline, number, plural, settings
+from raysweep.report.wording import findings, number, plural, settings
 
 
 def line(view: SweepView, record: Record) -> str | None:
@@ -22,7 +22,7 @@ def _of_sweep(view: SweepView, record: Record) -> str | None:
             unfinished = sum(not trial.over for trial in view.trials.values())
             return f"resumed: {plural(len(view.trials) - unfinished, 'trial')} over, {unfinished} to take up again"
         case "confirmed":
-            return headline(view)
+            return findings(view)[0] + "."
         case "registered":
             return f"registered {record['model']} version {record['version']} as @{record['alias']}"
         case "ended":

@@ -121,10 +121,16 @@ def remaining_error(comparison: Comparison) -> str:
 
 
 def arm_name(name: str, view: SweepView) -> str:
-    """`finalist-1 (kind=a)`: an arm, with its value of the setting whose values the proof compares."""
+    """`finalist-1 (layers=1)`: an arm, with its value of the setting whose values the proof compares.
+
+    A value that is a word says enough by itself.
+    """
     path = view.spec.confirm.per
     config = next((arm.config for arm in view.arms if arm.arm == name), {})
-    return f"{name} ({short_names([path])[path]}={setting(config[path])})" if path in config else name
+    if path not in config:
+        return name
+    value = config[path]
+    return f"{name} ({value})" if isinstance(value, str) else f"{name} ({short_names([path])[path]}={setting(value)})"
 
 
 def unproven_values(view: SweepView) -> list[str]:

@@ -27,13 +27,12 @@ SIZES = {
     "intermediate_size": 32,
     "max_position_embeddings": 40,
 }
-GOOD_OR_BAD = ("bad", "good")
 
 
 def opinions(count: int, start: int = 0) -> list[Row]:
     """Rows as SST-2 has them, whose label one word tells."""
     return [
-        {"sentence": f"the {GOOD_OR_BAD[number % 2]} dog {number}", "label": number % 2}
+        {"sentence": f"the {('old', 'young')[number % 2]} dog {number // 2}", "label": number % 2}
         for number in range(start, start + count)
     ]
 

@@ -51,6 +51,7 @@ METRICS = {
     "size.without_embeddings": "those behind the embeddings: what is computed with, not looked up",
     "size.bytes": "bytes of all weights in the weights that are kept",
     "size.reduction": "parameters saved, as a share of the whole encoder's with its pooler and a plain classifier",
+    "size.bytes_reduction": "the same share of the bytes of all weights",
     "size.reduction_without_embeddings": "the same share of the parameters behind the embeddings",
     "time.latency_ms": "median milliseconds of one text through the model in this process, whatever else runs",
     "time.examples_per_second": "examples of this epoch by the seconds of its training steps",

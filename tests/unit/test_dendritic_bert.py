@@ -91,6 +91,9 @@ def test_the_published_sizes_are_told_as_they_are(bert_tiny: str, trial: Any) ->
     assert round(100 * dsn["size.reduction"], 1) == 9.4  # published: 88.9
     assert round(100 * dsn["size.reduction_without_embeddings"], 1) == 99.9
     assert dsn["size.bytes"] == 4 * 3_973_122
+    assert dsn["size.bytes_reduction"] == dsn["size.reduction"]
+    tied = first_report({"encoder.layers": 0, "embedding.kind": "tied", "embedding.rows": 1000})
+    assert tied["size.bytes"] == 4 * tied["size.parameters"] + 4 * 30522  # which row each token has
     ranked = first_report({"encoder.layers": 0, "embedding.kind": "factorised", "embedding.rank": 32})
     assert dsn["size.parameters"] - ranked["size.parameters"] == 30522 * 128 - (30522 * 32 + 32 * 128)
 
@@ -168,6 +171,27 @@ def test_growth_really_happens_and_is_reported(trial: Any) -> None:
         kept = int(report.metrics["dendrites"])
         grown = kept * (64 * 16 + 2 * 16) + 16 * kept * (kept - 1) // 2
         assert report.metrics["size.without_embeddings"] == 64 * 16 + 16 + 16 * 2 + 2 + grown
+
+
+def test_the_tracker_of_perforatedai_is_called_and_grows(trial: Any) -> None:
+    pytest.importorskip("perforatedai")
+    flat = DSN | GROWING | {"dendrites.backend": "perforatedai", "dendrites.every": 2, "train.epochs": 6}
+    reports = list(dendritic_bert.train(trial(flat | {"model.hidden": 16, "train.lr": 1e-2})))
+    assert max(column(reports, "epoch.dendrites")) >= 1
+    assert max(column(reports, "dendrites")) >= 1
+    plain = 64 * 16 + 16 + 16 * 2 + 2
+    for report in reports:
+        if report.metrics["dendrites"] == 1:
+            assert report.metrics["size.without_embeddings"] == plain + 64 * 16 + 2 * 16
+
+
+def test_perforatedai_grows_in_all_linear_layers(trial: Any) -> None:
+    pytest.importorskip("perforatedai")
+    flat = (
+        TINY | GROWING | {"dendrites.backend": "perforatedai", "dendrites.every": 2, "dendrites.target": "all_linear"}
+    )
+    reports = list(dendritic_bert.train(trial(flat | {"encoder.layers": 1, "train.epochs": 4})))
+    assert max(column(reports, "epoch.dendrites")) == 1
 
 
 @pytest.mark.parametrize("dendrites", [1, 2, 5])

@@ -188,8 +188,8 @@ def test_texts_are_tokenised_alone_or_in_pairs(name: TaskName) -> None:
 
 
 def test_a_text_is_cut_at_what_the_encoder_takes() -> None:
-    inputs = text_inputs(TASKS["sst2"], Examples([FILLING, "snow"], None, np.zeros(2)), encoder(10), 8, "cpu")
-    assert inputs.lengths.tolist() == [10, 3]
+    inputs = text_inputs(TASKS["sst2"], Examples([FILLING, "the dog"], None, np.zeros(2)), encoder(10), 8, "cpu")
+    assert inputs.lengths.tolist() == [10, 4]
 
 
 def test_long_contexts_become_windows_with_the_places_of_the_answer() -> None:

@@ -166,11 +166,13 @@ def sized(model: TextModel, encoder: Encoder, parameters: int) -> dict[str, floa
     table: Any = model.encoder.get_input_embeddings()  # type: ignore[operator]
     whole = encoder.whole + (encoder.hidden + 1) * model.shape.outputs
     behind = parameters - count(model.encoder.embeddings)  # type: ignore[arg-type]
+    stored = 4 * parameters + sum(buffer.numel() * buffer.element_size() for buffer in table.buffers())
     return {
         "size.parameters": parameters,
         "size.without_embeddings": behind,
-        "size.bytes": 4 * parameters + sum(buffer.numel() * buffer.element_size() for buffer in table.buffers()),
+        "size.bytes": stored,
         "size.reduction": 1 - parameters / whole,
+        "size.bytes_reduction": 1 - stored / (4 * whole),
         "size.reduction_without_embeddings": 1 - behind / (whole - encoder.whole_embeddings),
     }
 

@@ -26,12 +26,26 @@ def confirmed_page(record: Record) -> str:
     for arm in record["arms"]:
         seeds = ", ".join(map(str, arm.get("seeds", [])))
         lines.append(f"| {arm['arm']} | {_figure(arm['mean'])} | {_interval(arm)} | {seeds} |")
+    lines += _further_scores(record["arms"])
     return "\n".join([*lines, "", *(f"- {comparison(row)}" for row in record.get("comparisons", []))])
+
+
+def _further_scores(arms: Sequence[dict[str, Any]]) -> list[str]:
+    """A table of what the arms score besides; nothing where there is nothing."""
+    rows = [
+        f"| {arm['arm']} | {name}: {other['statistic']} | {_figure(other['mean'])} | {_interval(other)} |"
+        for arm in arms
+        for name, other in arm.get("others", {}).items()
+    ]
+    return ["", "| arm | further score | on report | interval |", "|---|---|---|---|", *rows] if rows else []
 
 
 def comparison(row: dict[str, Any]) -> str:
     """One comparison in a sentence."""
     said = f"{row['arm']} against {row['against']}: {_figure(row['difference'])}, {_interval(row)}"
+    if error := row.get("error_reduction"):
+        change = (f"{-100 * error[key]:+.0f}" for key in ("value", "high", "low"))
+        said += ", remaining error {} % ({} to {} %)".format(*change)
     return f"{said}, p (Holm) {_figure(row.get('p_holm'))}: **{row['verdict']}**"
 
 

@@ -190,9 +190,10 @@ class Story:
         yield Update(self._known(record), time, summary=_points(values, 0, time), tags=card, last=True)
 
     def _confirmed(self, record: Record, time: float) -> Iterator[Update]:
-        scores = {
-            f"confirmed/{arm['arm']}/{key}": arm[key] for arm in record["arms"] for key in ("mean", "low", "high")
-        }
+        told = {f"confirmed/{arm['arm']}": arm for arm in record["arms"]}
+        for arm in record["arms"]:
+            told |= {f"confirmed/{arm['arm']}/{name}": other for name, other in arm.get("others", {}).items()}
+        scores = {f"{name}/{key}": one[key] for name, one in told.items() for key in ("mean", "low", "high")}
         values = {name: float(value) for name, value in scores.items() if value is not None}
         tags = {f"raysweep.{key}": str(record[key]) for key in ("winner", "champion") if record.get(key)}
         note = {"mlflow.note.content": sweep_page(self.sweep) + confirmed_page(record)}

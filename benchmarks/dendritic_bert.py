@@ -50,7 +50,9 @@ SIZES = {
     "parameters saved": last("size.reduction", ".1%"),
     "saved behind the embeddings": last("size.reduction_without_embeddings", ".1%"),
 }
-SPEEDS = {  # the metric, and its format
+SHARED = {"parameters of standard": "size.parameters", "behind the embeddings of standard": "size.without_embeddings"}
+MEASURED = {  # the metric, and its format
+    "bytes on disk": ("size.disk_bytes", ",.0f"),
     "training examples a second": ("time.examples_per_second", ",.0f"),
     "ms for one text": ("latency.p50_ms", ".2f"),
     "ms for 16 texts": ("latency.batch16_ms", ".2f"),
@@ -137,9 +139,9 @@ def scores_table(view: SweepView) -> str:
 
 
 COST_WORDS = (
-    "What the models cost. Savings are against the whole encoder with its pooler and a plain classifier. Speeds are "
-    "means over the seeds: of the last epoch's training steps, and medians from text to answer by the exported model, "
-    "measured beside whatever else ran."
+    "What the models cost. Savings are against the whole encoder with its pooler and a plain classifier; `of standard` "
+    "is the share of the standard model's. Speeds are means over the seeds: of the last epoch's training steps, and "
+    "medians from text to answer by the exported model, measured beside whatever else ran."
 )
 
 
@@ -149,11 +151,21 @@ def costs_table(view: SweepView) -> str:
         [
             called(view, arm.arm),
             *(each(view, arm, size, alike=True) for size in SIZES.values()),
-            *(figure(view.measured(arm, metric), form) for metric, form in SPEEDS.values()),
+            *(of_standard(view, arm, metric) for metric in SHARED.values()),
+            *(figure(view.measured(arm, metric), form) for metric, form in MEASURED.values()),
         ]
         for arm in view.arms
     ]
-    return table(["arm", *SIZES, *SPEEDS], rows)
+    return table(["arm", *SIZES, *SHARED, *MEASURED], rows)
+
+
+def of_standard(view: SweepView, arm: ArmResult, metric: str) -> str:
+    """The arm's mean of a size as a share of the standard model's."""
+    standard = arm_of(view, STANDARD)
+    if standard is None:
+        return NOTHING
+    own, whole = view.measured(arm, metric), view.measured(standard, metric)
+    return NOTHING if own is None or not whole else figure(own / whole, ".2%")
 
 
 def against_standard(run: SweepRun) -> list[str]:

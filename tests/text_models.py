@@ -37,19 +37,21 @@ def opinions(count: int, start: int = 0) -> list[Row]:
     ]
 
 
-def byte_level(corpus: list[str], padding_last: bool = False) -> Any:
-    """A tokenizer of RoBERTa's kind; its padding has id 1, or the last one."""
+def byte_level(corpus: list[str], special_last: bool = False) -> Any:
+    """A tokenizer of RoBERTa's kind; its special tokens have the first ids, or the last ones."""
     core = tokenizers.Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    special = ["<s>", "</s>", "<unk>"] if padding_last else ["<s>", "<pad>", "</s>", "<unk>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        vocab_size=400,
+        special_tokens=[] if special_last else special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     core.train_from_iterator(corpus, trainer)
-    core.add_special_tokens([AddedToken("<pad>", special=True)])
-    core.post_processor = processors.RobertaProcessing(("</s>", special.index("</s>")), ("<s>", 0))
+    core.add_special_tokens([AddedToken(token, special=True) for token in special])
+    core.post_processor = processors.RobertaProcessing(*((token, core.token_to_id(token)) for token in ("</s>", "<s>")))
     names = {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>"}
     return transformers.PreTrainedTokenizerFast(tokenizer_object=core, **names)
 

@@ -22,7 +22,7 @@ from raysweep.trial import Evaluation, Report, State, Trial
 from trainables.parts import optim, text_build
 from trainables.parts import text_settings as groups
 from trainables.parts.batches import length_batches
-from trainables.parts.dendrites.growth import Growth, start_growth
+from trainables.parts.dendrites.growth import Growth, kept, start_growth
 from trainables.parts.encoders import Encoder, EncoderSettings, train_mode
 from trainables.parts.losses import text_loss
 from trainables.parts.pace import hold_memory, products
@@ -250,11 +250,9 @@ def report(run: Run, measured: dict[str, float]) -> Report:
 def kept_model(trial: Trial, state: State, encoder: Encoder) -> TextModel:
     """The model whose weights are kept, in plain torch."""
     _, growth = build(trial, encoder)
-    growth.restore(state["growth"])
-    growth.rewind()
-    model = growth.plain()
+    model = kept(growth, state["growth"])
     assert isinstance(model, TextModel)
-    return model.eval()
+    return model
 
 
 def evaluate(trial: Trial, state: State) -> Evaluation:

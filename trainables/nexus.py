@@ -22,7 +22,7 @@ from trainables.parts import optim
 from trainables.parts.adapter import initialise
 from trainables.parts.batches import length_batches
 from trainables.parts.data import DataSettings, data_facts, read_pairs
-from trainables.parts.dendrites.growth import Growth, check, start_growth
+from trainables.parts.dendrites.growth import Growth, check, kept, start_growth
 from trainables.parts.dendrites.settings import DendriteSettings
 from trainables.parts.encoders import Encoder, EncoderSettings, check_encoder, freeze, load_encoder, train_mode
 from trainables.parts.losses import pair_loss
@@ -227,11 +227,9 @@ def report(run: Run, measured: dict[str, float]) -> Report:
 def kept_model(trial: Trial, state: State, encoder: Encoder) -> SentenceModel:
     """The model whose weights are kept, in plain torch."""
     _, growth = build(trial, encoder)
-    growth.restore(state["growth"])
-    growth.rewind()
-    model = growth.plain()
+    model = kept(growth, state["growth"])
     assert isinstance(model, SentenceModel)
-    return model.eval()
+    return model
 
 
 def evaluate(trial: Trial, state: State) -> Evaluation:

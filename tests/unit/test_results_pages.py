@@ -95,7 +95,10 @@ def evaluated(folder: Path, number: int, wrong: int) -> Event:
     path.parent.mkdir(parents=True)
     hard = Scored(found[:200], LABELS[:200], "accuracy")
     save_predictions(Evaluation({}, found, LABELS, "accuracy", {"hard": hard}), path)
-    told = {"metrics": {"latency.p50_ms": 0.5, "latency.batch16_ms": 2.25}, "others": {"hard": "accuracy"}}
+    told = {
+        "metrics": {"latency.p50_ms": 0.5, "latency.batch16_ms": 2.25, "size.disk_bytes": 16e6},
+        "others": {"hard": "accuracy"},
+    }
     place = {"predictions": str(path.relative_to(folder)), "statistic": "accuracy", "model": None, "card": {}}
     return "evaluated", {"trial": trial, **told, **place}
 
@@ -191,7 +194,19 @@ def test_a_page_of_dendritic_bert_shows_scores_costs_and_dendrites_that_were_not
     )
     assert score.startswith("0.7900 [")
     assert hard.startswith("0.5800 [")  # 84 of 200 wrong
-    costs = ["3,973,122", "258", "15,892,488", "9.4 %", "99.9 %", "1,000", "0.50", "2.25"]
+    costs = [
+        "3,973,122",
+        "258",
+        "15,892,488",
+        "9.4 %",
+        "99.9 %",
+        "90.58 %",
+        "0.06 %",
+        "16,000,000",
+        "1,000",
+        "0.50",
+        "2.25",
+    ]
     assert cells(page, name, "What the models cost") == costs
     assert cells(page, "dsn-matched", "### The search") == ["encoder.layers=0"]
     searched_row = ["2", "complete", "0.8800", "0", "1", "3,973,122", "258"]

@@ -9,7 +9,7 @@ import torch
 
 from raysweep.problems import UserError
 from tests.task_folders import folder_of, write_jsonl
-from tests.text_models import byte_level, config_of, encoder_folder, logits_alone, opinions, random_model, trial_of
+from tests.text_models import byte_level, config_of, encoder_folder, logits_alone, opinions, trial_of
 from trainables import dendritic_bert
 from trainables.parts import synthetic, text_build
 from trainables.parts.batches import tokens_of
@@ -159,19 +159,25 @@ def trained_and_loaded(path: Path, name: str, **groups: Any) -> float:
     return float(np.abs(load(path / "model")(texts) - wanted).max())
 
 
-@pytest.mark.parametrize("layers", [0, 1, None])
-@pytest.mark.parametrize("kind", ["distilbert", "modernbert", "mpnet"])
+@pytest.mark.parametrize(
+    ("kind", "layers"),
+    [
+        *[(kind, layers) for kind in ("distilbert", "mpnet") for layers in (0, 1, None)],
+        ("modernbert", 1),
+        ("modernbert", None),
+    ],
+)
 def test_other_kinds_of_encoders_are_trained_and_come_back(kind: str, layers: int | None, tmp_path: Path) -> None:
     name = encoder_folder(tmp_path / "encoder", kind)
     assert trained_and_loaded(tmp_path, name, encoder={"layers": layers}) < 1e-6
 
 
-@pytest.mark.parametrize("padding_last", [False, True])
+@pytest.mark.parametrize("special_last", [False, True])
 @pytest.mark.parametrize("layers", [0, 1])
 def test_a_pruned_encoder_of_robertas_kind_is_trained_and_comes_back(
-    layers: int, padding_last: bool, tmp_path: Path
+    layers: int, special_last: bool, tmp_path: Path
 ) -> None:
-    tokenizer = byte_level([row["sentence"] for row in opinions(64)] + TEXTS, padding_last)
+    tokenizer = byte_level([row["sentence"] for row in opinions(64)] + TEXTS, special_last)
     longest = {"max_position_embeddings": len(tokenizer) + 40}  # positions are counted from behind the padding's id
     name = encoder_folder(tmp_path / "encoder", "roberta", tokenizer, **longest)
     settings = {"encoder": {"layers": layers}, "embedding": {"kind": "pruned"}}
@@ -180,9 +186,9 @@ def test_a_pruned_encoder_of_robertas_kind_is_trained_and_comes_back(
 
 @torch.no_grad()
 @pytest.mark.parametrize("layers", [0, 2])
-@pytest.mark.parametrize("padding_last", [False, True])
-def test_pruning_moves_no_positions_of_robertas(padding_last: bool, layers: int, tmp_path: Path) -> None:
-    tokenizer = byte_level(TEXTS, padding_last)
+@pytest.mark.parametrize("special_last", [False, True])
+def test_pruning_moves_no_positions_of_robertas(special_last: bool, layers: int, tmp_path: Path) -> None:
+    tokenizer = byte_level(TEXTS, special_last)
     longest = {"max_position_embeddings": len(tokenizer) + 40}
     name = encoder_folder(tmp_path / "encoder", "roberta", tokenizer, **longest)
     before = whole(name=name, layers=layers, max_length=24)
@@ -195,13 +201,29 @@ def test_pruning_moves_no_positions_of_robertas(padding_last: bool, layers: int,
     torch.testing.assert_close(states[1], states[0], atol=1e-5, rtol=0)
 
 
-def test_embeddings_narrower_than_the_encoder_cannot_do_without_layers(tmp_path: Path) -> None:
-    name = encoder_folder(tmp_path / "encoder", "electra", embedding_size=8)
+@pytest.mark.parametrize(("kind", "changes"), [("electra", {"embedding_size": 8}), ("modernbert", {})])
+def test_an_encoder_that_cannot_do_without_layers_is_named(kind: str, changes: dict[str, int], tmp_path: Path) -> None:
+    name = encoder_folder(tmp_path / "encoder", kind, **changes)
     assert trained_and_loaded(tmp_path, name) < 1e-6
-    with pytest.raises(
-        UserError, match=r"encoder\.layers 0 needs embeddings as wide as the encoder, which '.*encoder'"
-    ):
+    message = (
+        r"encoder\.layers 0 needs embeddings as wide as the encoder, of a kind .*, which '.*encoder' does not have"
+    )
+    with pytest.raises(UserError, match=message):
         trained_and_loaded(tmp_path, name, encoder={"layers": 0})
+
+
+def test_a_rank_is_held_against_the_word_vectors_not_the_encoder(tmp_path: Path) -> None:
+    name = encoder_folder(tmp_path / "encoder", "electra", embedding_size=8)
+    with pytest.raises(UserError, match=r"embedding\.rank is 12, but the word vectors have only 8 numbers"):
+        trained_and_loaded(tmp_path, name, embedding={"kind": "factorised", "rank": 12})
+    assert trained_and_loaded(tmp_path, name, embedding={"kind": "factorised", "rank": 7}) < 1e-6
+
+
+def test_more_layers_than_there_are_are_refused_by_any_name_of_theirs(tmp_path: Path) -> None:
+    for kind in ("distilbert", "modernbert"):
+        name = encoder_folder(tmp_path / kind, kind)
+        with pytest.raises(UserError, match=rf"encoder\.layers is 3, but '.*{kind}' allows at most 2"):
+            whole(name=name, layers=3, max_length=24)
 
 
 def test_a_pooler_that_an_encoder_does_not_have_is_told(tmp_path: Path) -> None:
@@ -210,14 +232,18 @@ def test_a_pooler_that_an_encoder_does_not_have_is_told(tmp_path: Path) -> None:
         trained_and_loaded(tmp_path, name, model={"pooler": True})
 
 
-def test_the_configuration_of_a_pruned_encoder_names_no_token_that_is_gone(tmp_path: Path) -> None:
-    tokenizer = byte_level(TEXTS, padding_last=True)
-    changes = {"max_position_embeddings": len(tokenizer) + 40, "bos_token_id": 0, "eos_token_id": 1}
-    name = encoder_folder(tmp_path / "encoder", "roberta", tokenizer, **changes)
-    encoder = shrink(whole(name=name, max_length=24), TableSettings(kind="pruned"), TEXTS)
-    told, pieces = encoder.model.config.to_dict(), encoder.tokenizer.get_vocab()  # type: ignore[operator]
+@pytest.mark.parametrize("kind", ["roberta", "modernbert"])
+def test_the_configuration_of_a_pruned_encoder_knows_its_special_tokens(kind: str, tmp_path: Path) -> None:
+    tokenizer = byte_level(TEXTS, special_last=True)
     names = {"bos": "<s>", "eos": "</s>", "pad": "<pad>", "cls": "<s>", "sep": "</s>"}
-    ids = {role: told[f"{role}_token_id"] for role in names if told.get(f"{role}_token_id") is not None}
-    assert ids == {role: pieces[names[role]] for role in ids}
-    assert {"bos", "eos", "pad"} <= ids.keys()
-    assert random_model("bert", tokenizer).config.pad_token_id == len(tokenizer) - 1
+    ids = {f"{role}_token_id": tokenizer.convert_tokens_to_ids(name) for role, name in names.items()}
+    if kind == "roberta":
+        ids["max_position_embeddings"] = len(tokenizer) + 40
+    name = encoder_folder(tmp_path / "encoder", kind, tokenizer, **ids)
+    encoder = shrink(whole(name=name, max_length=24), TableSettings(kind="pruned"), TEXTS[:1])
+    config: Any = encoder.model.config
+    roles = [role for role in names if hasattr(config, f"{role}_token_id")]
+    assert {"bos", "eos", "pad"} <= set(roles)
+    found = [getattr(config, f"{role}_token_id") for role in roles]
+    assert encoder.tokenizer.convert_ids_to_tokens(found) == [names[role] for role in roles]
+    assert config.vocab_size == len(encoder.tokenizer) < len(tokenizer)

@@ -101,7 +101,8 @@ def check_encoder(settings: EncoderSettings) -> list[Problem]:
 
 
 def _beyond(settings: EncoderSettings, limits: dict[str, Any]) -> list[Problem]:
-    depth, longest = limits.get("num_hidden_layers"), limits.get("max_position_embeddings")
+    depth = limits.get("num_hidden_layers", limits.get("n_layers"))  # DistilBERT's name
+    longest = limits.get("max_position_embeddings")
     left = min(limit for limit in (settings.layers, depth, settings.freeze_layers) if limit is not None)
     asked = {
         "layers": (settings.layers, depth),
@@ -128,6 +129,8 @@ def keep_layers(model: Any, count: int) -> None:
     stack = layers(model)
     del stack[count:]
     model.config.num_hidden_layers = len(stack)
+    if getattr(model.config, "layer_types", None) is not None:  # of ModernBERT, whose layers are of two kinds
+        model.config.layer_types = model.config.layer_types[: len(stack)]
 
 
 def freeze(encoder: Encoder, settings: EncoderSettings) -> None:
@@ -176,7 +179,6 @@ def _read(folder: Path, stamp: object) -> tuple[Any, Any, str]:
         model, told = AutoModel.from_pretrained(
             folder,
             config=config,
-            attn_implementation="sdpa",
             dtype=torch.float32,
             local_files_only=True,
             output_loading_info=True,

@@ -44,6 +44,6 @@ def blank_encoder(folder: Path) -> Any:
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     with torch.random.fork_rng(devices=[]):  # transformers draws weights, which are replaced at once
-        model = AutoModel.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+        model = AutoModel.from_config(config, dtype=torch.float32)
     model.pooler = None
     return model

@@ -115,9 +115,12 @@ def _first_position(embeddings: Any) -> int:
 
 
 def can_rest_on_embeddings(encoder: nn.Module, hidden: int) -> bool:
-    """Whether an encoder can do without its layers: its embeddings are one module that gives vectors `hidden` wide."""
-    embeddings = getattr(encoder, "embeddings", None)
-    if embeddings is None or "input_ids" not in _takes(embeddings.__class__.forward):
+    """Whether an encoder can do without its layers: its embeddings are one module that gives vectors `hidden` wide.
+
+    Where a configuration lists the kind of each layer, as ModernBERT's does, transformers refuses an empty list.
+    """
+    embeddings, listed = getattr(encoder, "embeddings", None), getattr(encoder.config, "layer_types", None)
+    if embeddings is None or listed is not None or "input_ids" not in _takes(embeddings.__class__.forward):
         return False
     norms = [part for part in embeddings.modules() if isinstance(part, nn.LayerNorm)]
     return bool(norms) and norms[-1].normalized_shape == (hidden,)

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from raysweep.problems import UserError
@@ -25,7 +26,7 @@ def shrink(encoder: Encoder, settings: TableSettings, texts: Texts) -> Encoder:
     model: Any = encoder.model
     if settings.kind == "pruned":
         pruned = _pruned(encoder.tokenizer, tuple(texts), settings.rows, encoder.max_length)
-        _use(model, sliced(model.get_input_embeddings(), pruned.kept), pruned.tokenizer.pad_token_id)
+        _use(model, sliced(model.get_input_embeddings(), pruned.kept), pruned)
         encoder = replace(encoder, tokenizer=pruned.tokenizer)
     if settings.kind == "tied":
         assert settings.rows is not None
@@ -40,7 +41,8 @@ def shrink(encoder: Encoder, settings: TableSettings, texts: Texts) -> Encoder:
 
 def check_table(encoder: Encoder, settings: TableSettings, texts: Texts) -> None:
     """Raises UserError when this encoder cannot have the word table that is asked for."""
-    width, tokens = encoder.hidden, len(encoder.tokenizer)
+    table: Any = encoder.model.get_input_embeddings()  # type: ignore[operator]
+    width, tokens = table.embedding_dim, len(encoder.tokenizer)
     if settings.rank is not None and settings.rank >= width:
         raise UserError(f"embedding.rank is {settings.rank}, but the word vectors have only {width} numbers")
     if settings.kind == "tied" and settings.rows is not None and settings.rows > tokens:
@@ -63,8 +65,18 @@ def most_frequent(encoder: Encoder, texts: Texts, count: int) -> Rows:
     return np.array(sorted(order[:count]), np.int64)
 
 
-def _use(model: Any, table: nn.Embedding, padding: int) -> None:
+@torch.no_grad()
+def _use(model: Any, table: nn.Embedding, pruned: Pruned) -> None:
+    """Read words from the table of a pruned vocabulary; what knew ids of the whole one is told the new ids."""
+    config, embeddings, padding = model.config, getattr(model, "embeddings", None), pruned.tokenizer.pad_token_id
     model.set_input_embeddings(table)
-    model.config.vocab_size, model.config.pad_token_id = table.num_embeddings, padding
-    if hasattr(model.embeddings, "padding_idx"):  # RoBERTa tells texts from padding by it
-        model.embeddings.padding_idx = padding
+    if getattr(embeddings, "padding_idx", None) == config.pad_token_id is not None:
+        # RoBERTa tells texts from padding by it, and numbers positions from behind it: their rows move with it.
+        positions = embeddings.position_embeddings
+        positions.weight.copy_(positions.weight.roll(padding - config.pad_token_id, 0))
+        embeddings.padding_idx = positions.padding_idx = padding
+    numbers = {int(old): new for new, old in enumerate(pruned.kept)}
+    for name in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"):
+        if isinstance(token := getattr(config, name, None), int):
+            setattr(config, name, numbers.get(token))
+    config.vocab_size, config.pad_token_id = table.num_embeddings, padding

@@ -112,7 +112,8 @@ def _check_encoder_fits(config: TextConfig, encoder: Encoder) -> None:
     if config.model.pooler and encoder.model.pooler is None:
         raise UserError(f"model.pooler is true, but '{name}' is of a kind without a pooler")
     if config.encoder.layers == 0 and not can_rest_on_embeddings(encoder.model, encoder.hidden):
-        raise UserError(f"encoder.layers 0 needs embeddings as wide as the encoder, which '{name}' does not have")
+        needs = "embeddings as wide as the encoder, of a kind that can be without layers"
+        raise UserError(f"encoder.layers 0 needs {needs}, which '{name}' does not have")
     if TASKS[config.data.task].kind == "span" and stride > (
         most := widest_stride(encoder.tokenizer, encoder.max_length)
     ):

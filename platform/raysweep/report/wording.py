@@ -117,7 +117,8 @@ def remaining_error(comparison: Comparison) -> str:
     found = comparison.error_reduction
     if found is None:
         return "not defined"
-    return interval(-100 * found.value, -100 * found.high, -100 * found.low, sign="+", unit=" %")
+    value, low, high = (0.0 - 100 * change for change in (found.value, found.high, found.low))  # never -0
+    return interval(value, low, high, sign="+", unit=" %")
 
 
 def arm_name(name: str, view: SweepView) -> str:

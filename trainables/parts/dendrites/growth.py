@@ -76,6 +76,13 @@ def check(settings: DendriteSettings) -> list[Problem]:
     return found
 
 
+def kept(growth: Growth, state: State) -> nn.Module:
+    """The model whose weights are kept in a growth's `state`, in plain torch and eval mode."""
+    growth.restore(state)
+    growth.rewind()
+    return growth.plain().eval()
+
+
 def start_growth(
     settings: DendriteSettings, model: nn.Module, layers: Sequence[str], seed: int, folder: Path
 ) -> Growth:

@@ -72,7 +72,7 @@ def test_token_states_are_those_of_each_text_alone(kind: str) -> None:
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "mpnet"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "mpnet", "nomic_bert"])
 def test_without_layers_the_embeddings_are_those_of_transformers(kind: str) -> None:
     model, tokens = encoder(kind), tokenised(LENGTHS, types=kind == "bert")
     batch = pack(tokens, np.arange(3))
@@ -99,6 +99,7 @@ def test_only_embeddings_as_wide_as_the_encoder_can_do_without_layers() -> None:
     assert all(can_rest_on_embeddings(encoder(kind), 16) for kind in ("bert", "roberta", "distilbert", "mpnet"))
     assert not can_rest_on_embeddings(encoder("electra", embedding_size=8), 16)
     assert not can_rest_on_embeddings(encoder("gpt_neox"), 16)
+    assert not can_rest_on_embeddings(encoder("modernbert"), 16)
 
 
 def test_pooling_is_that_of_each_text_alone() -> None:

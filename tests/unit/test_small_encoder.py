@@ -162,7 +162,7 @@ def trained_and_loaded(path: Path, name: str, **groups: Any) -> float:
 @pytest.mark.parametrize(
     ("kind", "layers"),
     [
-        *[(kind, layers) for kind in ("distilbert", "mpnet") for layers in (0, 1, None)],
+        *[(kind, layers) for kind in ("distilbert", "mpnet", "nomic_bert") for layers in (0, 1, None)],
         ("modernbert", 1),
         ("modernbert", None),
     ],
@@ -210,6 +210,18 @@ def test_an_encoder_that_cannot_do_without_layers_is_named(kind: str, changes: d
     )
     with pytest.raises(UserError, match=message):
         trained_and_loaded(tmp_path, name, encoder={"layers": 0})
+
+
+def test_without_layers_questions_need_a_tokenizer_that_tells_them_from_contexts(tmp_path: Path) -> None:
+    tokenizer = byte_level(TEXTS)
+    for kind, known in (("bytes", tokenizer), ("words", synthetic.tokenizer())):
+        name = encoder_folder(tmp_path / kind, "roberta", known, max_position_embeddings=140)
+        config = config_of(data={"task": "squad"}, encoder={"name": name, "layers": 0, "max_length": 128})
+        if kind == "words":
+            text_build.new_encoder(config, 0)
+        else:
+            with pytest.raises(UserError, match=r"encoder\.layers 0 needs, for questions, a tokenizer that .*bytes'"):
+                text_build.new_encoder(config, 0)
 
 
 def test_a_rank_is_held_against_the_word_vectors_not_the_encoder(tmp_path: Path) -> None:

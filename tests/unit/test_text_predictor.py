@@ -90,8 +90,9 @@ def expected(config: Any, model: TextModel, encoder: Encoder, texts: Any) -> np.
 @cases
 def test_the_loaded_model_gives_what_was_trained(case: str, tmp_path: Path) -> None:
     config, model, encoder = exported(case, tmp_path / "model")
-    texts = texts_of(config)
+    texts, before = texts_of(config), torch.get_rng_state()
     outputs, wanted = load(tmp_path / "model")(texts), expected(config, model, encoder, texts)
+    assert torch.equal(torch.get_rng_state(), before)
     assert outputs.dtype == np.float32
     assert outputs.shape == wanted.shape
     assert np.abs(outputs - wanted).max() < 1e-6 * max(1, np.abs(wanted[np.abs(wanted) < 1e6]).max())
@@ -245,7 +246,7 @@ def test_a_second_export_replaces_the_first_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("task", [name for name, task in TASKS.items() if task.labels])
+@pytest.mark.parametrize("task", ["cola", "mrpc", "mnli", "qnli", "wnli"])
 def test_labels_are_told_in_the_order_of_their_chances(task: Any, tmp_path: Path) -> None:
     config = config_of(data={"task": task}, encoder={"layers": 0})
     model, encoder = trained(config)
@@ -297,10 +298,3 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model" / "model.json").write_text(json.dumps(told))
     with pytest.raises(RuntimeError, match="size mismatch"):
         load(tmp_path / "model")
-
-
-def test_loading_leaves_the_global_generator_alone(tmp_path: Path) -> None:
-    exported("dendrites everywhere", tmp_path / "model")
-    before = torch.get_rng_state()
-    load(tmp_path / "model")(TEXTS)
-    assert torch.equal(torch.get_rng_state(), before)

@@ -46,8 +46,10 @@ def check_columns(columns: Columns, wanted: Mapping[str, str], place: str) -> No
 
 
 def _no_column(key: str, name: str, columns: Columns, place: str) -> Problem:
-    near = f"{did_you_mean(name, list(columns)) or ''} found: {', '.join(columns)}"
-    return Problem(f"no column '{name}' (data.{key})", place, hint=near.strip())
+    near = did_you_mean(name, list(columns)) or ""
+    found = f"found: {', '.join(columns)}"
+    hint = f"{near} {found}" if near.endswith("?") else found  # without a near one it lists the columns too
+    return Problem(f"no column '{name}' (data.{key})", place, hint=hint)
 
 
 def bad_rows(

@@ -110,7 +110,8 @@ def _takes(function: Callable[..., Any]) -> frozenset[str]:
 
 def _first_position(embeddings: Any) -> int:
     """RoBERTa numbers positions from behind its padding's id, BERT from 0."""
-    padding = getattr(embeddings.position_embeddings, "padding_idx", None)
+    positions = getattr(embeddings, "position_embeddings", None)  # none where positions are told to the layers
+    padding = getattr(positions, "padding_idx", None)
     return 0 if padding is None else padding + 1
 
 

@@ -68,7 +68,8 @@ def most_frequent(encoder: Encoder, texts: Texts, count: int) -> Rows:
 @torch.no_grad()
 def _use(model: Any, table: nn.Embedding, pruned: Pruned) -> None:
     """Read words from the table of a pruned vocabulary; what knew ids of the whole one is told the new ids."""
-    config, embeddings, padding = model.config, getattr(model, "embeddings", None), pruned.tokenizer.pad_token_id
+    embeddings: Any = getattr(model, "embeddings", None)
+    config, padding = model.config, pruned.tokenizer.pad_token_id
     model.set_input_embeddings(table)
     if getattr(embeddings, "padding_idx", None) == config.pad_token_id is not None:
         # RoBERTa tells texts from padding by it, and numbers positions from behind it: their rows move with it.

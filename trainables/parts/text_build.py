@@ -114,9 +114,11 @@ def _check_encoder_fits(config: TextConfig, encoder: Encoder) -> None:
     if config.encoder.layers == 0 and not can_rest_on_embeddings(encoder.model, encoder.hidden):
         needs = "embeddings as wide as the encoder, of a kind that can be without layers"
         raise UserError(f"encoder.layers 0 needs {needs}, which '{name}' does not have")
-    if TASKS[config.data.task].kind == "span" and stride > (
-        most := widest_stride(encoder.tokenizer, encoder.max_length)
-    ):
+    asks = TASKS[config.data.task].kind == "span"
+    if asks and config.encoder.layers == 0 and not any(encoder.tokenizer.backend_tokenizer.encode("a", "b").type_ids):
+        needs = "a tokenizer that numbers question and context 0 and 1"
+        raise UserError(f"encoder.layers 0 needs, for questions, {needs}, which '{name}' does not have")
+    if asks and stride > (most := widest_stride(encoder.tokenizer, encoder.max_length)):
         windows = f"windows of encoder.max_length {encoder.max_length} tokens can overlap by at most {most}"
         raise UserError(f"spans.stride is {stride}, but {windows}")
 

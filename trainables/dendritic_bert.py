@@ -195,12 +195,8 @@ def update(run: Run, step: int, total: int) -> None:
 
 def new_optimizer(config: Config, model: TextModel, growth: Growth) -> torch.optim.AdamW:
     """AdamW over all that is trained; embeddings, head and dendrites may learn at rates of their own."""
-    added = growth.added()
-
-    def multiple(name: str) -> float:
-        return text_build.multiple(config, name, added)
-
-    return optim.adamw(model, config.train.lr, config.train.weight_decay, multiple)
+    multiples = text_build.multiples(config, model, growth.added())
+    return optim.adamw(model, config.train.lr, config.train.weight_decay, multiples)
 
 
 def optimizer_after_growth(run: Run) -> torch.optim.AdamW:

@@ -238,6 +238,37 @@ def test_more_layers_than_there_are_are_refused_by_any_name_of_theirs(tmp_path: 
             whole(name=name, layers=3, max_length=24)
 
 
+def test_positions_that_roberta_keeps_for_padding_are_no_room_for_text(tmp_path: Path) -> None:
+    name = encoder_folder(tmp_path / "roberta", "roberta", pad_token_id=1)
+    with pytest.raises(UserError, match=r"encoder\.max_length is 39, but '.*roberta' allows at most 38"):
+        whole(name=name, max_length=39)
+    encoder = whole(name=name, max_length=38)
+    ids = torch.full((1, 38), 7)
+    assert encoder.model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.isfinite().all()
+
+
+def test_layers_that_share_their_weights_cannot_be_counted_off(tmp_path: Path) -> None:
+    name = encoder_folder(tmp_path / "albert", "albert", embedding_size=8)
+    with pytest.raises(UserError, match="need 2 layers one behind another, but AlbertModel keeps them in another way"):
+        whole(name=name, layers=1, max_length=24)
+    assert trained_and_loaded(tmp_path, name) < 1e-6
+
+
+def test_an_encoder_whose_embeddings_have_another_name_learns_at_the_rates_told(tmp_path: Path) -> None:
+    name = encoder_folder(tmp_path / "gpt_neox", "gpt_neox")
+    assert trained_and_loaded(tmp_path, name, model={"pooling": "max"}) < 1e-6
+    config = config_of(
+        data={"source": str(tmp_path / "data"), "select_share": 0.25},
+        encoder={"name": name, "max_length": 24},
+        train={"embeddings_lr_multiplier": 0.25, "head_lr_multiplier": 3.0},
+    )
+    model = text_build.new_model(config, text_build.new_encoder(config, 0), 0)
+    multiple = text_build.multiples(config, model, ())
+    assert multiple("encoder.embed_in.weight") == 0.25
+    assert multiple("encoder.layers.0.mlp.dense_h_to_4h.weight") == 1.0
+    assert multiple("head.classifier.weight") == 3.0
+
+
 def test_a_pooler_that_an_encoder_does_not_have_is_told(tmp_path: Path) -> None:
     name = encoder_folder(tmp_path / "encoder", "distilbert")
     with pytest.raises(UserError, match=r"model\.pooler is true, but '.*encoder' is of a kind without a pooler"):

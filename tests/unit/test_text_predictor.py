@@ -108,6 +108,7 @@ def test_neither_order_nor_batch_size_nor_the_kind_of_pairs_matters(case: str, t
     assert np.abs(predictor.predict(texts[::-1], 2)[::-1] - together).max() < 1e-5
     as_lists = [text if isinstance(text, str) else list(text) for text in texts]
     assert np.array_equal(predictor.predict(as_lists), together)
+    assert predictor.predict([]).shape == (0, *together.shape[1:])
 
 
 def test_structures_are_those_of_the_files(tmp_path: Path) -> None:

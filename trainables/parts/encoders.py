@@ -22,6 +22,9 @@ from raysweep.recipe import Settings
 from trainables.parts import synthetic
 from trainables.parts.encoder_files import encoder_config, encoder_folder, model_config, stamp
 
+# Kinds whose positions are numbered from behind the padding's id, so that a few of them are never used.
+FROM_PADDING = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "data2vec-text"}
+
 
 class EncoderSettings(Settings):
     """Which encoder, and which part of it learns."""
@@ -103,6 +106,8 @@ def check_encoder(settings: EncoderSettings) -> list[Problem]:
 def _beyond(settings: EncoderSettings, limits: dict[str, Any]) -> list[Problem]:
     depth = limits.get("num_hidden_layers", limits.get("n_layers"))  # DistilBERT's name
     longest = limits.get("max_position_embeddings")
+    if longest is not None and limits.get("model_type") in FROM_PADDING:
+        longest -= limits.get("pad_token_id", 1) + 1
     left = min(limit for limit in (settings.layers, depth, settings.freeze_layers) if limit is not None)
     asked = {
         "layers": (settings.layers, depth),
@@ -117,10 +122,12 @@ def _beyond(settings: EncoderSettings, limits: dict[str, Any]) -> list[Problem]:
 
 
 def layers(model: Any) -> nn.ModuleList:
-    """The transformer layers of an encoder, whatever its architecture calls them."""
+    """The transformer layers of an encoder, whatever its architecture calls them. Raises UserError if it shares one."""
     count = model.config.num_hidden_layers
     found = [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == count]
-    assert found, f"{type(model).__name__} has no list of {count} layers"
+    if not found:
+        told = f"encoder.layers and encoder.freeze 'first' need {count} layers one behind another"
+        raise UserError(f"{told}, but {type(model).__name__} keeps them in another way: leave both out")
     return found[0]
 
 

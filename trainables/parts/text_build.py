@@ -1,6 +1,6 @@
 """How a text model is put together from settings, what it weighs, and how it becomes files."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import lru_cache
 from itertools import cycle
@@ -17,7 +17,7 @@ from raysweep.problems import Problem, UserError
 from trainables.parts.byte_dropout import drop_by_bytes
 from trainables.parts.dendrites import structure
 from trainables.parts.dendrites.growth import check
-from trainables.parts.encoders import Encoder, EncoderSettings, check_encoder, freeze, load_encoder
+from trainables.parts.encoders import Encoder, EncoderSettings, check_encoder, embeddings_of, freeze, load_encoder
 from trainables.parts.packed import can_rest_on_embeddings, pack
 from trainables.parts.sentence_model import count
 from trainables.parts.small_encoder import check_table, shrink
@@ -35,8 +35,6 @@ from trainables.parts.text_settings import (
     TargetedDendriteSettings,
     TextTrainSettings,
 )  # fmt: skip
-
-EMBEDDINGS = "encoder.embeddings."
 
 
 class TextConfig(Protocol):
@@ -155,20 +153,25 @@ def growing_layers(model: TextModel, target: Target) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
 
 
-def multiple(config: TextConfig, name: str, added: Collection[str]) -> float:
-    """The learning rate of a parameter, as a multiple of train.lr, by the part of the model that it belongs to."""
+def multiples(config: TextConfig, model: TextModel, added: Collection[str]) -> Callable[[str], float]:
+    """The learning rate of a parameter as a multiple of train.lr, by the part of the model that it belongs to."""
     settings = config.train
-    times = settings.embeddings_lr_multiplier if name.startswith(EMBEDDINGS) else 1.0
-    if not name.startswith("encoder."):
-        times = settings.head_lr_multiplier
-    return times * config.dendrites.lr_multiplier if name in added else times
+    words = {id(parameter) for parameter in embeddings_of(model.encoder).parameters()}
+    embedded = {name for name, parameter in model.named_parameters() if id(parameter) in words}
+
+    def multiple(name: str) -> float:
+        times = 1.0 if name.startswith("encoder.") else settings.head_lr_multiplier
+        times = settings.embeddings_lr_multiplier if name in embedded else times
+        return times * config.dendrites.lr_multiplier if name in added else times
+
+    return multiple
 
 
 def sized(model: TextModel, encoder: Encoder, parameters: int) -> dict[str, float]:
     """Sizes of a model of so many parameters, and what it saves against its whole encoder with a plain classifier."""
     table: Any = model.encoder.get_input_embeddings()  # type: ignore[operator]
     whole = encoder.whole + (encoder.hidden + 1) * model.shape.outputs
-    behind = parameters - count(model.encoder.embeddings)  # type: ignore[arg-type]
+    behind = parameters - count(embeddings_of(model.encoder))
     stored = 4 * parameters + sum(buffer.numel() * buffer.element_size() for buffer in table.buffers())
     return {
         "size.parameters": parameters,

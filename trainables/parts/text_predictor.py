@@ -52,6 +52,10 @@ class TextPredictor:
         Classification: a chance for each label, (N, K). Regression: a number, (N,). Questions with contexts: first
         character of the answer in the context, the character behind its last, and the score, (N, 3).
         """
+        if not len(texts):
+            return np.zeros(
+                {"span": (0, 3), "regression": (0,)}.get(self.told["kind"], (0, len(self.labels))), np.float32
+            )
         if self.told["kind"] == "span":
             return self._answers(texts, batch_size)
         tokens = tokens_of(self.tokenizer, texts, self.told["max_length"])

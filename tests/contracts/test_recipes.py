@@ -308,6 +308,8 @@ def test_every_sweep_file_loads(file: Path) -> None:
     if "encoder.name: embedded" not in text:
         pytest.importorskip(MINILM)
         overrides.append(f"space.encoder.name=package:{MINILM}")
+    if "encoder.name:\n" in text:  # a choice of encoders, each with its own number of layers
+        overrides.append("space.encoder.layers={int: [0, 2]}")
     sweep = load_sweep(file, overrides)
     assert text.startswith("# yaml-language-server: $schema=")
     assert sweep.spec.references, "a figure without controls proves nothing"

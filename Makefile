@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TEST_PROCESSES ?= 2
 READY := $(VENV)/.ready
 
 # Tests and the quick start never ask a model hub.
@@ -25,8 +26,9 @@ $(READY): pyproject.toml constraints.txt
 sweep: $(READY)
 	$(BIN)/raysweep run search_spaces/quickstart.yaml
 
+# Two processes, each with whole files: what a file has set up serves all its tests.
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -34,7 +34,8 @@ from raysweep.report.view import SweepView
 from raysweep.report.wording import short_names, unproven_values
 
 VARIANT, STANDARD = "variant", "standard"
-CONTROLLED = ("dsn-dendrites", "dsn-matched")  # the second has as many parameters, in a plain wider layer
+# Variants with dendrites, and their controls: as many parameters in a plain wider layer.
+CONTROLLED = {"dsn-dendrites": "dsn-matched", "dendrites": "matched"}
 # Project DendriticBERT's own README, what its models hold when counted, and cards of public models; SST-2.
 PUBLISHED = [
     ("README", "bert-tiny", "88.7 %", "4.43M"),
@@ -99,7 +100,7 @@ def proof(run: SweepRun) -> list[str]:
     """Every arm's scores and costs, then what may be said of them, first against the standard model."""
     view = run.view
     found = [*repeated(view), *unproven_values(view), scores_table(view), COST_WORDS, costs_table(view)]
-    against = ["### Against the standard model", *against_standard(run)]
+    against = ["### Against the standard model, and the control", *against_standard(run)]
     winner = results_page.comparisons(view, lambda name: called(view, name))
     return [*found, *against, "### The winner against the others", winner]
 
@@ -216,9 +217,10 @@ def compare(first: Arm, second: Arm, alpha: float, seed: int, resamples: int) ->
 
 def compared_pairs(view: SweepView) -> list[tuple[str, str]]:
     """Names of the arms that are compared: the first of each pair against the second."""
-    standard, (dendrites, matched) = arm_of(view, STANDARD), (arm_of(view, name) for name in CONTROLLED)
+    standard = arm_of(view, STANDARD)
     pairs = [(arm.arm, standard.arm) for arm in view.arms if standard and arm != standard]
-    return [*pairs, *([(dendrites.arm, matched.arm)] if dendrites and matched else [])]
+    controlled = ((arm_of(view, one), arm_of(view, other)) for one, other in CONTROLLED.items())
+    return [*pairs, *((one.arm, other.arm) for one, other in controlled if one and other)]
 
 
 def arm_of(view: SweepView, name: str) -> ArmResult | None:

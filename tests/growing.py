@@ -56,7 +56,8 @@ class Training:
         self.y = torch.from_numpy(rng.integers(0, 3, 48))
 
     def fresh(self) -> torch.optim.Optimizer:
-        return optim.adamw(self.model, 0.03, 0.01, self.growth.added(), 2.0)
+        added = self.growth.added()
+        return optim.adamw(self.model, 0.03, 0.01, lambda name: 2.0 if name in added else 1.0)
 
     def run_epoch(self) -> str:
         for rows in torch.randperm(48).split(16):

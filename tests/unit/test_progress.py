@@ -54,7 +54,7 @@ def test_a_log_tells_failures_the_proof_and_the_end() -> None:
         "t0008 started: finalist-1 seed 15",
         "(1 of 4 over)",
         "t0008 on the report split: spearman 0.78",
-        "against 'plain' the difference is +0.06 [+0.01, +0.11]: better.",
+        "the winner 'finalist-1' scores spearman 0.760 [0.740, 0.780].",
         "registered tiny version 1 as @champion",
         "ended: all trials are done",
     ):

@@ -54,6 +54,15 @@ def run(*arguments: object, cwd: Path, timeout: float = 120) -> tuple[int, str]:
     return process.returncode, output
 
 
+def answer(code: str, *arguments: object, cwd: Path) -> str:
+    """The last line that Python code prints in a fresh process, which no other test has pointed at a registry."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
 def wait_for(folder: Path, enough: Callable[[list[Record]], bool], process: subprocess.Popen[str]) -> list[Record]:
     """The journal as soon as it holds enough. Fails when the process ends before, with what it said."""
     deadline = time.monotonic() + 90

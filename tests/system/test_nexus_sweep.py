@@ -1,12 +1,10 @@
 """A small sweep of the real recipe through Ray, MLflow and W&B, to a registered model that loads."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from commands import ROOT, run
+from commands import ROOT, answer, run
 
 from raysweep.journal import FILE, records
 
@@ -66,15 +64,7 @@ def test_the_registered_model_loads_and_gives_the_exported_embeddings(sweep: tup
     champion = next(record["champion"] for record in found if record["kind"] == "confirmed")
     verify = json.loads((folder / "trials" / champion / "model" / "verify.json").read_text())
     uri = f"sqlite:///{folder.parent / 'mlflow.db'}"
-    loaded = subprocess.run(
-        [sys.executable, "-c", LOAD, uri, json.dumps(verify["texts"])],
-        cwd=folder.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert loaded.returncode == 0, loaded.stderr
-    outputs = json.loads(loaded.stdout.splitlines()[-1])
+    outputs = json.loads(answer(LOAD, uri, json.dumps(verify["texts"]), cwd=folder.parent))
     assert outputs == [pytest.approx(row, abs=1e-5) for row in verify["outputs"]]
 
 

@@ -2,13 +2,11 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ROOT, kill, run, start, wait_for
+from commands import ROOT, answer, kill, run, start, wait_for
 
 from raysweep.journal import FILE, Record, records
 from raysweep.predictions import load_predictions
@@ -81,10 +79,8 @@ def test_the_registered_model_takes_pairs_and_answers_in_the_order_of_its_labels
     champion = next(record["champion"] for record in records(folder / FILE) if record["kind"] == "confirmed")
     examples = read_examples(TaskDataSettings(task="mnli"), "report")
     (tmp_path / "texts.json").write_text(json.dumps(examples.texts))
-    command = [sys.executable, "-c", LOAD, f"sqlite:///{folder.parent / 'mlflow.db'}", str(tmp_path / "texts.json")]
-    done = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    chances = np.array(json.loads(done.stdout.splitlines()[-1]))
+    uri = f"sqlite:///{folder.parent / 'mlflow.db'}"
+    chances = np.array(json.loads(answer(LOAD, uri, tmp_path / "texts.json", cwd=folder.parent)))
     assert chances.shape == (len(examples), 3)
     assert chances.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
     told = json.loads((folder / "trials" / champion / "model" / "model.json").read_text())

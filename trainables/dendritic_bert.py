@@ -21,13 +21,12 @@ from raysweep.recipe import DataFacts, RecipeConfig
 from raysweep.trial import Evaluation, Report, State, Trial
 from trainables.parts import optim, text_build
 from trainables.parts import text_settings as groups
-from trainables.parts.batches import length_batches
+from trainables.parts.batches import in_parts, length_batches
 from trainables.parts.dendrites.growth import Growth, kept, start_growth
 from trainables.parts.encoders import Encoder, EncoderSettings, train_mode
 from trainables.parts.losses import text_loss
 from trainables.parts.pace import hold_memory, products
 from trainables.parts.packed import pack
-from trainables.parts.pairs import in_parts
 from trainables.parts.progress import Progress, fresh, of_now, restored
 from trainables.parts.task_data import TaskDataSettings, also_of, examples_facts, read_examples
 from trainables.parts.tasks import TASKS

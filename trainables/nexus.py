@@ -20,17 +20,17 @@ from raysweep.recipe import DataFacts, RecipeConfig
 from raysweep.trial import Evaluation, Report, State, Trial
 from trainables.parts import optim
 from trainables.parts.adapter import initialise
-from trainables.parts.batches import length_batches
+from trainables.parts.batches import in_parts, length_batches
 from trainables.parts.data import DataSettings, data_facts, read_pairs
 from trainables.parts.dendrites.growth import Growth, check, kept, start_growth
 from trainables.parts.dendrites.settings import DendriteSettings
-from trainables.parts.encoders import Encoder, EncoderSettings, check_encoder, freeze, load_encoder, train_mode
+from trainables.parts.encoders import Encoder, EncoderSettings, check_encoder, count, freeze, load_encoder, train_mode
 from trainables.parts.losses import pair_loss
 from trainables.parts.pace import hold_memory, products
-from trainables.parts.pairs import PairInputs, all_rows, cosines, in_parts, load_pairs, predict, vectors
+from trainables.parts.pairs import PairInputs, all_rows, cosines, load_pairs, predict, vectors
 from trainables.parts.progress import Progress, fresh, of_now, restored
 from trainables.parts.scores import pearson, spearman
-from trainables.parts.sentence_model import SentenceModel, count, export_model, new_adapter, served_latency
+from trainables.parts.sentence_model import SentenceModel, export_model, new_adapter, served_latency
 from trainables.parts.settings import AdapterSettings, LossSettings, PairTrainSettings
 
 LOADER = "trainables.parts.embedder:load"

@@ -18,8 +18,8 @@ from raysweep.trial import Report, Trial
 from trainables import dendritic_bert
 from trainables.parts import text_build
 from trainables.parts.dendrites.layer import DendriticLayer
+from trainables.parts.encoders import count
 from trainables.parts.packed import pack
-from trainables.parts.sentence_model import count
 
 Flat = dict[str, Any]
 TINY: Flat = {"data.train_rows": 64, "train.epochs": 3, "train.lr": 3e-3, "train.batch_size": 16}

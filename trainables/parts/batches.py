@@ -93,12 +93,13 @@ def length_batches(lengths: Rows, size: int, rng: np.random.Generator, pool: int
     sorted: more mixed batches for more padding.
     """
     order = rng.permutation(len(lengths))
-    pools = _cut(order, len(order) if pool is None else pool * size)
-    batches = [batch for rows in pools for batch in _cut(rows[np.argsort(lengths[rows], kind="stable")], size)]
+    pools = in_parts(order, len(order) if pool is None else pool * size)
+    batches = [batch for rows in pools for batch in in_parts(rows[np.argsort(lengths[rows], kind="stable")], size)]
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def _cut(rows: Rows, size: int) -> list[Rows]:
+def in_parts(rows: Rows, size: int) -> list[Rows]:
+    """`rows` in pieces of at most `size`."""
     return [rows[start : start + size] for start in range(0, len(rows), max(size, 1))]
 
 

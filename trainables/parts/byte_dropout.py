@@ -9,7 +9,7 @@ _HALF = 2**63
 class ByteDropout(nn.Module):
     """nn.Dropout with `p` rounded to a multiple of 1/256; eight values share one draw of 64 bits.
 
-    nn.Dropout draws a number for each value, which on a CPU takes a third of a training step of a bag of vectors.
+    nn.Dropout draws a number for each value, which on a CPU is much of a step without layers.
     """
 
     def __init__(self, p: float) -> None:

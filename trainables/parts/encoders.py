@@ -67,7 +67,7 @@ def load_encoder(settings: EncoderSettings, seed: int, pooler: bool = False) -> 
         raise UserError(problems)
     model, tokenizer, content = _base(settings.name, seed)
     model = copy.deepcopy(model)
-    whole, embeddings = (_parameters(part) for part in (model, embeddings_of(model)))
+    whole, embeddings = (count(part) for part in (model, embeddings_of(model)))
     if not pooler or getattr(model, "pooler", None) is None:
         model.pooler = None
     elif not model.pooler_is_trained:
@@ -79,7 +79,8 @@ def load_encoder(settings: EncoderSettings, seed: int, pooler: bool = False) -> 
     return Encoder(model, tokenizer, model.config.hidden_size, settings.max_length, fingerprint, whole, embeddings)
 
 
-def _parameters(module: nn.Module) -> int:
+def count(module: nn.Module) -> int:
+    """Its parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

@@ -87,7 +87,7 @@ def clip_gradient(model: nn.Module, largest: float) -> None:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """The learning rate of the next step; dendrites keep their multiple of it."""
+    """The learning rate of the next step; each group keeps its multiple of it."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_multiplier"]
 

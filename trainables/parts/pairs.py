@@ -101,8 +101,3 @@ def predict(model: nn.Module, pairs: PairInputs, rows: Rows, size: int) -> Float
 def all_rows(pairs: PairInputs) -> Rows:
     """The numbers of all pairs."""
     return np.arange(len(pairs.scores))
-
-
-def in_parts(rows: Rows, size: int) -> list[Rows]:
-    """`rows` in pieces of at most `size`."""
-    return [rows[start : start + size] for start in range(0, len(rows), size)]

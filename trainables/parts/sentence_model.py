@@ -13,7 +13,7 @@ from raysweep.problems import UserError
 from trainables.parts.adapter import Adapter, matched_width, output_width
 from trainables.parts.dendrites import structure
 from trainables.parts.embedder import Embedder, save_model
-from trainables.parts.encoders import Encoder
+from trainables.parts.encoders import Encoder, count
 from trainables.parts.pooling import embed
 from trainables.parts.settings import AdapterSettings
 
@@ -75,8 +75,3 @@ def served_latency(model: SentenceModel, encoder: Encoder, texts: Sequence[str],
         embedder = Embedder(Path(folder, "model"), device)
     turns = cycle(texts)
     return latency(lambda: embedder.encode([next(turns)]), warmup=5, repeats=50)
-
-
-def count(module: nn.Module) -> int:
-    """Its parameters."""
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -17,9 +17,16 @@ from raysweep.problems import Problem, UserError
 from trainables.parts.byte_dropout import drop_by_bytes
 from trainables.parts.dendrites import structure
 from trainables.parts.dendrites.growth import check
-from trainables.parts.encoders import Encoder, EncoderSettings, check_encoder, embeddings_of, freeze, load_encoder
+from trainables.parts.encoders import (
+    Encoder,
+    EncoderSettings,
+    check_encoder,
+    count,
+    embeddings_of,
+    freeze,
+    load_encoder,
+)
 from trainables.parts.packed import can_rest_on_embeddings, pack
-from trainables.parts.sentence_model import count
 from trainables.parts.small_encoder import check_table, shrink
 from trainables.parts.spans import widest_stride
 from trainables.parts.task_data import TaskDataSettings, labels_of, read_examples
@@ -34,7 +41,7 @@ from trainables.parts.text_settings import (
     Target,
     TargetedDendriteSettings,
     TextTrainSettings,
-)  # fmt: skip
+)
 
 
 class TextConfig(Protocol):

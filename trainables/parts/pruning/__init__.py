@@ -1,0 +1,1 @@
+"""Pruning while training: which weights, heads and neurons go, when, and that they stay away."""

@@ -3,9 +3,18 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 VERSION = "sweep/v1"
@@ -74,13 +83,21 @@ class ResourceSpec(Block):
     max_parallel: int | None = Field(None, ge=1, description="trials at once; as many as fit, if not given")
 
 
+OneOrMore = Annotated[
+    list[str],
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+
+
 class ConfirmSpec(Block):
     """The proof: finalists and references are trained again on fresh seeds and opened on the report split."""
 
     top: int = Field(1, ge=0, description="how many finalists; 0 leaves the proof out, and nothing is registered")
-    per: str | None = Field(
-        None, description="a setting, as model.kind: the finalists are the best `top` trials for each of its values"
-    )
+    per: OneOrMore = Field(
+        [], description="a setting, as model.kind, or a list of them: the finalists are the best `top` trials for each"
+        " value, or combination of values"
+    )  # fmt: skip
     seeds: list[int] = Field(
         [101, 102, 103], min_length=1, description="training seeds, the same for every finalist and reference"
     )
@@ -94,8 +111,9 @@ class ConfirmSpec(Block):
         return seeds
 
     def group(self, config: Mapping[str, Any]) -> str:
-        """What a configuration competes in to be a finalist: its value of the setting `per`; all in one without."""
-        return repr([config[self.per]]) if self.per is not None and self.per in config else ""
+        """What a configuration competes in to be a finalist: its values of the settings `per`; all in one without."""
+        values = [(path, config[path]) for path in self.per if path in config]
+        return repr(values) if values else ""
 
 
 class FailureSpec(Block):

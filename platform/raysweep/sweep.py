@@ -103,7 +103,7 @@ class Sweep:
 
     @property
     def finalists(self) -> list[TrialState]:
-        """The winners that are trained again, best first: `top` of all, or of each value of the setting `per`."""
+        """The winners that are trained again, best first: `top` of all, or of each value of the settings `per`."""
         counts, finalists = Counter[str](), []
         for trial in self.winners:
             group = self.spec.confirm.group(trial.config)

@@ -160,17 +160,17 @@ def _block_problem(detail: ErrorDetails, place: Place) -> Problem:
     return place.problem(keys, message, suggestion(detail) or description)
 
 
-def _groups(per: str | None, space: Space, place: Place) -> Iterator[Problem]:
-    """What is wrong with the setting whose values the proof is to compare."""
+def _groups(compared: Sequence[str], space: Space, place: Place) -> Iterator[Problem]:
+    """What is wrong with the settings whose values the proof is to compare."""
     spot = place.at(("confirm", "per"))
-    if per is None:
-        return
-    if per not in space.paths():
-        yield spot.problem(f"confirm.per: the space has no setting '{per}'", did_you_mean(per, sorted(space.paths())))
-    domains = [dimension.domain for dimension in space.dimensions if dimension.path == per]
-    if any(not isinstance(domain, Fixed) and domain.parameters() is None for domain in domains):
-        message = f"confirm.per: {per} is searched in a range, so each trial would be a finalist for its own value"
-        yield spot.problem(message, "name a setting with a list of values")
+    for per in compared:
+        if per not in space.paths():
+            known = did_you_mean(per, sorted(space.paths()))
+            yield spot.problem(f"confirm.per: the space has no setting '{per}'", known)
+        domains = [dimension.domain for dimension in space.dimensions if dimension.path == per]
+        if any(not isinstance(domain, Fixed) and domain.parameters() is None for domain in domains):
+            message = f"confirm.per: {per} is searched in a range, so each trial would be a finalist for its own value"
+            yield spot.problem(message, "name a setting with a list of values")
 
 
 def _rejections(space: Space, place: Place) -> Iterator[Problem]:

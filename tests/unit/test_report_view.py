@@ -12,7 +12,7 @@ from rich.console import Console
 from raysweep.problems import UserError
 from raysweep.report import SweepView, explain, print_summary, status
 from raysweep.report.trial_view import plain
-from raysweep.report.wording import duration, headline, interval, number, short_names, size
+from raysweep.report.wording import arm_name, duration, headline, interval, number, short_names, size
 from tests import journals
 
 Record = dict[str, Any]
@@ -248,6 +248,16 @@ def test_a_terminal_shows_remaining_errors_further_scores_and_the_value_of_each_
     assert "remaining error +5 % [-3 %, +10 %]: better" in said
     assert "hard: f1 finalist-1 (layers=1) 0.50 [0.40, 0.60]" in said
     assert "further score" not in shown(status(SweepView.from_records(COMPLETE)))
+
+
+def test_an_arm_is_told_by_all_values_that_the_proof_compares() -> None:
+    records = [dict(record) for record in COMPLETE]
+    spec = records[0]["spec"]
+    records[0]["spec"] = {**spec, "confirm": {**spec["confirm"], "per": ["layers", "kind"]}}
+    found = next(record for record in records if record["kind"] == "confirmed")
+    found["arms"] = [{**arm, "config": {"layers": 2, "kind": "deep"}} for arm in found["arms"]]
+    view = SweepView.from_records(records)
+    assert arm_name("finalist-1", view) == "finalist-1 (layers=2, deep)"
 
 
 def test_the_trainings_of_the_proof_are_counted_by_value() -> None:

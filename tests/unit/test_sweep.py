@@ -127,6 +127,15 @@ def test_where_a_setting_is_inactive_is_a_group_of_its_own(tmp_path: Path) -> No
     assert sorted(map(str, groups)) == ["1", "None", "inactive"]
 
 
+def test_two_settings_make_a_group_of_each_combination(tmp_path: Path) -> None:
+    space = {**KINDS, "share": {"grid": [0.3, 0.5]}}
+    confirm = {"top": 1, "per": ["kind", "share"], "seeds": [1]}
+    sweep = open_sweep(tmp_path, make_spec(**{**BY_KIND, "space": space, "confirm": confirm}))
+    run(sweep)
+    found = sorted((trial.config["kind"], trial.config["share"]) for trial in sweep.finalists)
+    assert found == [(kind, share) for kind in ("a", "b", "c") for share in (0.3, 0.5)]
+
+
 def follow(sweep: Sweep, script: list[Record]) -> None:
     """Let the trials arrive in the order of another journal."""
     for _ in [trial for trial in sweep.trials.values() if trial.outcome is None]:

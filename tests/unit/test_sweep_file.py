@@ -128,7 +128,7 @@ seed: 2
             {"confirm": "{per: train.lr}"},
             "train.lr is searched in a range, so each trial would be a finalist for its own value (name a setting",
         ),
-        ({"confirm": "{per: 3}"}, "confirm.per: expected text, found 3"),
+        ({"confirm": "{per: 3}"}, "confirm.per: expected a list"),
         ({"space": "{tags: {a: 1}}"}, "tags: unknown domain 'a' (known: choice,"),
         (
             {"space": "{train: {lr: {unifrom: [1e-5, 1e-4]}}}"},
@@ -151,7 +151,7 @@ def test_mistakes_and_their_line(blocks: dict[str, str], words: str) -> None:
 
 @pytest.mark.parametrize("per", ["train.schedule", "train.warmup", "train.epochs", "pruning.method", "flag"])
 def test_the_proof_may_compare_the_values_of_any_discrete_setting(per: str) -> None:
-    assert load(with_lines(confirm=f"{{per: {per}}}")).spec.confirm.per == per
+    assert load(with_lines(confirm=f"{{per: {per}}}")).spec.confirm.per == [per]
 
 
 def test_a_missing_key_is_described() -> None:

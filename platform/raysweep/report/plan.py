@@ -52,7 +52,7 @@ def _proof(spec: SweepSpec) -> str:
         return "none, and no model is registered (confirm.top is 0)"
     named = f" and {', '.join(spec.references)}" if spec.references else ""
     if confirm.per:
-        per = f"{confirm.top} finalist(s) for each value of {confirm.per}"
+        per = f"{confirm.top} finalist(s) for each value of {' and '.join(confirm.per)}"
         return f"{per}{named} on {len(confirm.seeds)} fresh seeds"
     trials = (confirm.top + len(spec.references)) * len(confirm.seeds)
     return f"{confirm.top} finalist(s){named} on {len(confirm.seeds)} fresh seeds: {trials} trials at most"

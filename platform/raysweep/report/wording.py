@@ -122,27 +122,31 @@ def remaining_error(comparison: Comparison) -> str:
 
 
 def arm_name(name: str, view: SweepView) -> str:
-    """`finalist-1 (layers=1)`: an arm, with its value of the setting whose values the proof compares.
+    """`finalist-1 (layers=1)`: an arm, with its values of the settings whose values the proof compares.
 
     A value that is a word says enough by itself.
     """
-    path = view.spec.confirm.per
     config = next((arm.config for arm in view.arms if arm.arm == name), {})
-    if path not in config:
-        return name
-    value = config[path]
-    return f"{name} ({value})" if isinstance(value, str) else f"{name} ({short_names([path])[path]}={setting(value)})"
+    paths = [path for path in view.spec.confirm.per if path in config]
+    told = [_told(short, config[path]) for path, short in short_names(paths).items()]
+    return f"{name} ({', '.join(told)})" if told else name
+
+
+def _told(name: str, value: Any) -> str:
+    return value if isinstance(value, str) else f"{name}={setting(value)}"
 
 
 def unproven_values(view: SweepView) -> list[str]:
     """A sentence for each value that the proof was to compare and that has no finalist."""
-    confirm, path = view.spec.confirm, view.spec.confirm.per
+    confirm = view.spec.confirm
     complete = {confirm.group(trial.config) for trial in view.search if trial.state == "complete"}
-    lacking = {
-        confirm.group(trial.config): trial.config.get(path or "") for trial in view.search if path in trial.config
-    }
-    values = [setting(value) for group, value in lacking.items() if group not in complete]
-    return [f"No trial with {path}={value} was trained to its end, so it has no finalist." for value in values]
+    lacking = {group: trial.config for trial in view.search if (group := confirm.group(trial.config)) not in complete}
+    named = [
+        ", ".join(f"{path}={setting(config[path])}" for path in confirm.per if path in config)
+        for group, config in lacking.items()
+        if group
+    ]
+    return [f"No trial with {values} was trained to its end, so it has no finalist." for values in named]
 
 
 def headline(view: SweepView) -> str:

@@ -5,12 +5,9 @@
 Every figure of ours is read from a recorded run; the published ones stand in their own table and were not run here.
 """
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
 
-from benchmarks import results_page
+from benchmarks import results_page, variants
 from benchmarks.measured import table
 from benchmarks.results_page import (
     NOTHING,
@@ -25,15 +22,13 @@ from benchmarks.results_page import (
     select_mean,
     settings,
     tried,
-    varied,
 )
-from raysweep.evidence import Arm, ArmResult, Comparison, confirm, holm
-from raysweep.evidence.bootstrap import RESAMPLES
-from raysweep.proof import Trials
+from benchmarks.variants import VARIANT, called, compared, own_settings, repeated
+from raysweep.evidence import ArmResult, Comparison
 from raysweep.report.view import SweepView
-from raysweep.report.wording import short_names, unproven_values
+from raysweep.report.wording import unproven_values
 
-VARIANT, STANDARD = "variant", "standard"
+STANDARD = "standard"
 # Variants with dendrites, and their controls: as many parameters in a plain wider layer.
 CONTROLLED = {"dsn-dendrites": "dsn-matched", "dendrites": "matched"}
 # Project DendriticBERT's own README, what its models hold when counted, and cards of public models; SST-2.
@@ -67,33 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def search(run: SweepRun) -> list[str]:
     """What the variants are, then every search trial with what differs inside of its variant."""
-    configs = [trial.config for trial in run.view.search]
-    paths = [*([VARIANT] if VARIANT in varied(configs) else []), *searched(configs)]
     sizes = {name: SIZES[name] for name in ("parameters", "behind the embeddings")}
     columns = {"dendrites kept": kept, "most dendrites tried": tried, **sizes}
-    return [*variants(configs), results_page.search_table(run.view, paths, "select.score", columns)]
-
-
-def variants(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A table of the variants with what each of them sets; nothing where there is only one."""
-    one = {config[VARIANT]: config for config in configs if VARIANT in config}
-    names = {path: path for path in implied(configs)}
-    rows = [[name, settings(config, names)] for name, config in one.items()]
-    return [table([VARIANT, "its settings"], rows)] if len(rows) > 1 else []
-
-
-def implied(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Settings that follow from the variant."""
-    free = {VARIANT, *searched(configs)}
-    return [path for path in varied(configs) if path not in free]
-
-
-def searched(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Settings that differ between configurations of one variant."""
-    groups: dict[Any, list[Mapping[str, Any]]] = {}
-    for config in configs:
-        groups.setdefault(config.get(VARIANT), []).append(config)
-    return list(dict.fromkeys(path for group in groups.values() for path in varied(group)))
+    return variants.search(run, "select.score", columns)
 
 
 def proof(run: SweepRun) -> list[str]:
@@ -105,29 +76,16 @@ def proof(run: SweepRun) -> list[str]:
     return [*found, *against, "### The winner against the others", winner]
 
 
-def repeated(view: SweepView) -> list[str]:
-    """A sentence on examples that stand twice, if there are any."""
-    counts = [f"{count} {where}" for where, count in view.data.get("overlaps", {}).items() if count]
-    return [f"Examples that stand twice in the data: {', '.join(counts)}."] if counts else []
-
-
-def called(view: SweepView, name: str) -> str:
-    """An arm with its variant; a reference has that of the configuration that it changes."""
-    variant = next(arm.config.get(VARIANT) for arm in view.arms if arm.arm == name)
-    return f"{name} ({variant})" if variant else name
-
-
 def scores_table(view: SweepView) -> str:
     """What each arm scores, on the report split and on further ones."""
-    follow = implied([trial.config for trial in view.search])
-    paths = [path for path in varied(arm.config for arm in view.arms) if path not in {VARIANT, *follow}]
+    names = own_settings(view)
     others = [f"{name}: {statistic}" for name, statistic in view.others.items()]
     metric = f"report {view.arms[0].metric}"
     head = ["arm", "settings", metric, "each seed", "select mean", *others, "dendrites kept", "most dendrites tried"]
     rows = [
         [
             called(view, arm.arm) + (", winner" if arm == view.winner else ""),
-            settings(arm.config, short_names(paths)),
+            settings(arm.config, names),
             *scores(arm),
             select_mean(arm),
             *(scores(arm.others[name])[0] for name in view.others),
@@ -181,7 +139,7 @@ def against_standard(run: SweepRun) -> list[str]:
             error_gone(row),
             row.verdict,
         ]
-        for row in compared(run)
+        for row in compared(run, compared_pairs(run.view))
     ]
     if not rows:
         return ["No arm is a standard model, and none a control of dendrites: there is nothing to compare."]
@@ -192,27 +150,6 @@ def against_standard(run: SweepRun) -> list[str]:
     )
     head = ["arm", "against", "difference on report", "p", "p (Holm)", "remaining error gone", "verdict"]
     return [words, table(head, rows)]
-
-
-def compared(run: SweepRun) -> list[Comparison]:
-    """The pairs' differences on the report split, Holm-corrected as one family."""
-    pairs, confirming = compared_pairs(run.view), run.view.spec.confirm
-    trials = Trials(run.records, run.view.metric, run.folder)
-    arms = {name: trials.arm(name) for name in {name for pair in pairs for name in pair}}
-    # so many resamples that the smallest p value there can be is still half of alpha after the correction
-    resamples = max(RESAMPLES, math.ceil(4 * len(pairs) / confirming.alpha))
-    found = [compare(arms[one], arms[two], confirming.alpha, run.view.spec.seed, resamples) for one, two in pairs]
-    adjusted = holm([row.p for row in found])
-    return [
-        replace(row, p_holm=p, verdict=row.verdict if p <= confirming.alpha else "not distinguishable")
-        for row, p in zip(found, adjusted, strict=True)
-    ]
-
-
-def compare(first: Arm, second: Arm, alpha: float, seed: int, resamples: int) -> Comparison:
-    """The first arm against the second alone, as if it had won a proof of the two."""
-    two = [replace(first, role="finalist", others={}), replace(second, role="reference", others={})]
-    return confirm(two, alpha, seed, resamples=resamples).comparisons[0]
 
 
 def compared_pairs(view: SweepView) -> list[tuple[str, str]]:

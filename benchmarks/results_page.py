@@ -35,12 +35,15 @@ class SweepRun:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is particular to a recipe. `proof` is asked only where the proof has ended."""
+    """What is particular to a recipe. `proof` is asked only where the proof has ended; `picture` is drawn beside a page
+    that becomes a file, from all its sweeps, and gives the lines that show it.
+    """
 
     title: str
     search: Callable[[SweepRun], list[str]]
     proof: Callable[[SweepRun], list[str]]
     published: list[str]
+    picture: Callable[[Sequence[SweepRun], Path], list[str]] = lambda runs, page: []
 
 
 def main(page: Page, description: str | None, arguments: Sequence[str] | None) -> None:
@@ -52,8 +55,11 @@ def main(page: Page, description: str | None, arguments: Sequence[str] | None) -
     given = parser.parse_args(arguments)
     if missing := [str(folder / FILE) for folder in given.folders if not (folder / FILE).is_file()]:
         parser.error(f"a sweep's folder has a journal, but there is no {', no '.join(missing)}")
-    sections = [part for folder in given.folders for part in section(page, SweepRun.read(folder))]
-    write_page([f"# {page.title}", *([given.note] if given.note else []), *sections, *page.published], given.out)
+    runs = [SweepRun.read(folder) for folder in given.folders]
+    sections = [part for run in runs for part in section(page, run)]
+    begin = [f"# {page.title}", *([given.note] if given.note else [])]
+    drawn = page.picture(runs, given.out) if given.out else []
+    write_page([*begin, *drawn, *sections, *page.published], given.out)
 
 
 def section(page: Page, run: SweepRun) -> list[str]:

@@ -17,32 +17,25 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from raysweep.problems import UserError
-from raysweep.recipe import DataFacts, RecipeConfig
+from raysweep.recipe import DataFacts
 from raysweep.trial import Evaluation, Report, State, Trial
 from trainables.parts import optim, text_build
 from trainables.parts import text_settings as groups
 from trainables.parts.batches import in_parts, length_batches
-from trainables.parts.dendrites.growth import Growth, kept, start_growth
-from trainables.parts.encoders import Encoder, EncoderSettings, train_mode
+from trainables.parts.dendrites.growth import Growth, check, kept, start_growth
+from trainables.parts.encoders import Encoder, check_encoder, train_mode
 from trainables.parts.losses import text_loss
 from trainables.parts.pace import hold_memory, products
 from trainables.parts.packed import pack
 from trainables.parts.progress import Progress, fresh, of_now, restored
-from trainables.parts.task_data import TaskDataSettings, also_of, examples_facts, read_examples
+from trainables.parts.task_data import also_of, examples_facts, read_examples
 from trainables.parts.tasks import TASKS
-from trainables.parts.text_inputs import TextInputs, scored, scores, text_inputs
+from trainables.parts.text_inputs import EPOCH_METRICS, TextInputs, scored, scores, text_inputs
 from trainables.parts.text_model import TextModel
 
 LOADER = "trainables.parts.text_predictor:load"
-METRICS = {
+METRICS = EPOCH_METRICS | {
     "select.score": "the task's own score on select of the weights kept if training ends now: the best epoch's",
-    "epoch.score": "the task's own score on select of this epoch's weights: accuracy, or one of the following",
-    "epoch.accuracy": "share of right labels",
-    "epoch.f1": "F1 of the positive label, or of the words of answers",
-    "epoch.matthews": "Matthews correlation of labels",
-    "epoch.spearman": "rank correlation of numbers",
-    "epoch.pearson": "linear correlation of numbers",
-    "epoch.exact_match": "share of answers that are exactly right",
     "train.loss": "mean loss of this epoch",
     "dendrites": "dendrites of each growing layer in the weights that are kept",
     "epoch.dendrites": "dendrites of each growing layer that the next epoch would train",
@@ -59,19 +52,12 @@ METRICS = {
 PREDICTED = 128  # texts at a time where no gradient is needed
 
 
-class Config(RecipeConfig):
+class Config(groups.TextConfig):
     """One configuration of DendriticBERT."""
 
-    variant: str = Field("", description="a name for what is compared; it changes nothing but the names of finalists")
-    data: TaskDataSettings = Field(TaskDataSettings(), description="the task and its texts")
-    encoder: EncoderSettings = Field(EncoderSettings(), description="the encoder; layers 0 is DSN mode")
-    embedding: groups.TableSettings = Field(groups.TableSettings(), description="how the word vectors are stored")
-    model: groups.ModelSettings = Field(groups.ModelSettings(), description="pooling, hidden layer and classifier")
     dendrites: groups.TargetedDendriteSettings = Field(
         groups.TargetedDendriteSettings(), description="dendrites, and where they grow"
     )
-    spans: groups.SpanSettings = Field(groups.SpanSettings(), description="contexts of questions")
-    train: groups.TextTrainSettings = Field(groups.TextTrainSettings(), description="how long and how fast")
 
     @property
     def isolated(self) -> bool:
@@ -79,7 +65,7 @@ class Config(RecipeConfig):
 
     @model_validator(mode="after")
     def _groups_agree(self) -> Self:
-        if problems := text_build.check_together(self):
+        if problems := text_build.check_together(self) + text_build.check_growing(self, self.dendrites):
             raise ValueError("; ".join(problems))
         return self
 
@@ -194,7 +180,7 @@ def update(run: Run, step: int, total: int) -> None:
 
 def new_optimizer(config: Config, model: TextModel, growth: Growth) -> torch.optim.AdamW:
     """AdamW over all that is trained; embeddings, head and dendrites may learn at rates of their own."""
-    multiples = text_build.multiples(config, model, growth.added())
+    multiples = text_build.multiples(config.train, model, growth.added(), config.dendrites.lr_multiplier)
     return optim.adamw(model, config.train.lr, config.train.weight_decay, multiples)
 
 
@@ -276,7 +262,7 @@ def export(trial: Trial, state: State, folder: Path) -> dict[str, Any]:
 
 def inspect(config: Config) -> DataFacts:
     """Facts about the data. Raises UserError with everything that would keep a trial from starting."""
-    problems = text_build.check_settings(config)
+    problems = [*check_encoder(config.encoder), *check(config.dendrites)]
     try:
         facts = examples_facts(config.data)
     except UserError as error:

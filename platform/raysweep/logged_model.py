@@ -23,6 +23,7 @@ from raysweep.problems import UserError
 TOLERANCE = 1e-4  # largest absolute difference between a loaded model's outputs and those at its export
 VERIFY_SECONDS = 300.0
 PINNED = ("torch", "transformers", "safetensors", "numpy", "pandas", "tokenizers")
+ONNX = "onnxruntime"  # for models in this format alone
 OFFLINE = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
@@ -38,7 +39,7 @@ def upload(client: MlflowClient, model: LoggedModel, folder: ModelFolder) -> Log
             artifacts={"model": str(folder.path)},
             code_paths=[str(code_of(folder.loader))],
             signature=_signature(folder),
-            pip_requirements=_pins(),
+            pip_requirements=_pins(folder),
         )
         for compiled in list(packed.rglob("__pycache__")):
             shutil.rmtree(compiled)
@@ -81,10 +82,10 @@ def _signature(folder: ModelFolder) -> ModelSignature:
     return ModelSignature(Schema(inputs), Schema([outputs]))
 
 
-def _pins() -> list[str]:
+def _pins(folder: ModelFolder) -> list[str]:
     """Exact versions of what a loader may need; MLflow's own guess would load the model to find out."""
     pins = []
-    for package in PINNED:
+    for package in (*PINNED, ONNX) if any(folder.path.rglob("*.onnx")) else PINNED:
         try:
             pins.append(f"{package}=={version(package).partition('+')[0]}")  # no index has a local build's version
         except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""A model's folder as it is packed: safetensors, JSON and tokenizer files only; manifest.json has their hashes."""
+"""A model's folder as it is packed: weights, JSON and tokenizer files only; manifest.json has their hashes."""
 
 import hashlib
 import importlib.util
@@ -17,13 +17,8 @@ MANIFEST = "manifest.json"
 VERIFY = "verify.json"
 COLUMNS = ("text", "text_pair")  # of a registered model's input: both for pairs of texts, else the first alone
 VERIFY_SHAPE = '{"texts": [...], "outputs": [...]}'
-ALLOWED = {
-    ".safetensors",
-    ".json",
-    ".txt",
-    ".model",
-    ".md",
-}  # .txt, .model: vocabularies
+WEIGHTS = {".safetensors", ".onnx"}  # formats that hold no code
+ALLOWED = WEIGHTS | {".json", ".txt", ".model", ".md"}  # .txt, .model: vocabularies
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +49,7 @@ def seal(path: Path, loader: str) -> ModelFolder:
     manifest = {"loader": loader, "columns": columns, "sha256": whole, "files": hashes}
     beside.write_text(json.dumps(manifest, indent=1))
     os.replace(beside, path / MANIFEST)
-    size = sum(file.stat().st_size for file in files if file.suffix == ".safetensors")
+    size = sum(file.stat().st_size for file in files if file.suffix in WEIGHTS)
     return ModelFolder(path, loader, columns, whole, size, np.shape(verify["outputs"])[1:])
 
 
@@ -82,8 +77,9 @@ def _problems(path: Path, files: list[Path]) -> list[Problem]:
     refused = [file for file in files if file.is_symlink() or file.suffix not in ALLOWED]
     hint = f"allowed are {', '.join(sorted(ALLOWED))}"
     problems = [Problem(f"{file} may not be part of a registered model", hint=hint) for file in refused]
-    if not any(file.suffix == ".safetensors" for file in files):
-        problems.append(Problem(f"{path} holds no weights", hint="the recipe's export writes .safetensors"))
+    if not any(file.suffix in WEIGHTS for file in files):
+        hint = f"the recipe's export writes {' or '.join(sorted(WEIGHTS))}"
+        problems.append(Problem(f"{path} holds no weights", hint=hint))
     if path / VERIFY not in files:
         return [*problems, Problem(f"{path / VERIFY} is missing", hint=f"export writes {VERIFY_SHAPE}")]
     wrong = [] if path / VERIFY in refused else _verify_problems(path / VERIFY)

@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import torch
 
-from benchmarks import measured, nothing, overhead, truth
+from benchmarks import measured, nothing, overhead, pruning, pruning_sides, truth
 from benchmarks.sweeps import idle_sweep
 from raysweep.engine import inline
+from trainables.parts.pruning.removal import sizes_of
+from trainables.parts.pruning.selection import two_of_four
 
 
 def runs(**seconds):
@@ -48,6 +51,60 @@ def test_kept_values_are_counted_rung_by_rung():
     assert (restart.kept, restart.recorded) == (2, 4)
 
 
+def test_ratios_of_pruning_are_taken_inside_of_a_round():
+    told = {"texts": "as they are", "tokens": 21.5, "batch": 1, "what": "model alone"}
+    times = [(10.0, 6.0), (20.0, 14.0), (4.0, 2.4)]
+    rounds = [[{**told, "ms": {"dense": dense, "removed": removed}}] for dense, removed in times]
+    *_, line = pruning.removal(rounds)[-1].splitlines()
+    assert line == "| as they are | 21.50 | 1 | model alone | 10.00 | 6.00 | 0.60 | met | 0.60, 0.70, 0.60 |"
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "said"), [(70.0, "met"), (71.0, "**missed**"), (100.0, "does not help on this processor")]
+)
+def test_a_quantised_model_is_held_against_both_dense_ones(milliseconds, said):
+    times = {"torch": 100.0, "onnx": 50.0, "onnx int8": milliseconds}
+    rounds = [[{"kind": "onnx int8", "batch": 16, "bytes": 1234567, "ms": times}]]
+    *_, line = pruning.quantise(rounds)[-1].splitlines()
+    shown = f"{milliseconds:.2f} | {milliseconds / 100:.2f} | {milliseconds / 50:.2f}"
+    assert line == f"| onnx int8 | 16 | 1,234,567 | {shown} | {said} |"
+
+
+@pytest.mark.parametrize(("alone", "said"), [(0.005, "5.00 % | met"), (0.006, "6.00 % | **missed**")])
+def test_the_share_of_masks_is_one_of_the_masked_step(alone, said):
+    seconds = {"plain": 0.08, "masked": 0.1, "masks alone": alone}
+    *_, line = pruning.masking([[{"masks": "weights", "seconds": seconds}]])[-1].splitlines()
+    assert line == f"| weights | 80.00 | 100.00 | 1.25 | {said} |"
+
+
+def test_the_loop_is_compared_on_the_matrix_that_it_ran_on():
+    found = {"weights": 110888448, "all": 2.5, "square": 0.004, "square, as a loop": 2.0}
+    page = "\n".join(pruning.two_four([found]))
+    assert (
+        "all 110,888,448 weights of ModernBERT-base's matrices, at random: 2.50 s; at most 2 s wanted: **missed**"
+        in page
+    )
+    assert "4.00 ms, by a plain loop 2000 ms, 500 x as long" in page
+
+
+def test_the_timed_matrices_are_those_of_modernbert_and_the_loop_chooses_the_same():
+    assert sum(outputs * inputs for outputs, inputs in pruning_sides.MODERNBERT) == 110_888_448
+    weights = torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(pruning_sides.looped(weights), two_of_four(weights.abs(), 1))
+
+
+def test_joined_texts_have_as_many_words_as_are_asked_for():
+    texts = pruning_sides.joined(["a b c", "d e"], 4)
+    assert texts[:2] == ["a b c d", "e a b c"]
+    assert len(texts) == 8 * 16
+
+
+def test_half_of_every_layer_is_removed():
+    model, _ = pruning_sides.text_model({"encoder": "embedded"})
+    whole, half = sizes_of(model.encoder), sizes_of(pruning_sides.halved(model).encoder)
+    assert half == {kind: [(count + 1) // 2 for count in counts] for kind, counts in whole.items()}
+
+
 def test_tables_are_read_by_process_without_a_torn_line(tmp_path):
     notes = [{"process": 1, "rungs": {}}, {"process": 1, "rungs": {"1": [0.5]}}, {"process": 2, "rungs": {"1": [0.5]}}]
     lines = "".join(json.dumps(note) + "\n" for note in notes)
@@ -77,8 +134,8 @@ def test_the_sweep_of_nothing_runs_every_trial_to_its_end(tmp_path, monkeypatch)
     assert [(trial.outcome, trial.step) for trial in sweep.trials.values()] == [("complete", nothing.STEPS)] * 5
 
 
-@pytest.mark.parametrize("main", [overhead.main, truth.main])
+@pytest.mark.parametrize("main", [overhead.main, truth.main, pruning.main])
 def test_wrong_arguments_are_told(main, capsys):
     with pytest.raises(SystemExit):
-        main(["--loads", "everything"])
+        main(["--loads", "everything", "--parts", "everything"])
     assert "usage:" in capsys.readouterr().err

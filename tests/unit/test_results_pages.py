@@ -1,6 +1,6 @@
 """The results pages of sweeps: what they compare, exactly, and what they leave unsaid."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,29 @@ import pytest
 
 from benchmarks import dendritic_bert, nexus, results_page
 from benchmarks.results_page import SweepRun
-from raysweep.evidence import holm, paired_difference
+from benchmarks.variants import compared
+from raysweep.evidence import Comparison, holm, paired_difference
 from raysweep.evidence.bootstrap import resampled
-from raysweep.journal import FILE, records
-from raysweep.predictions import save_predictions
-from raysweep.proof import prove
-from raysweep.spec import SweepSpec
-from raysweep.trial import Evaluation, Scored
+from raysweep.journal import FILE
+from raysweep.trial import Scored
 from tests import journals
 from tests.journals import Event
+from tests.results import (
+    COMMAND,
+    DONE,
+    LABELS,
+    SEED,
+    SEEDS,
+    Main,
+    answers,
+    cells,
+    evaluated,
+    head,
+    page_of,
+    prove_it,
+    trained,
+)
 
-Main = Callable[[Sequence[str]], None]
-
-LABELS = np.tile([0.0, 1.0], 200)
-SEED, SEEDS = 42, [101, 102, 103]
 # How many of the 400 examples each arm has wrong, by seed: the first ones. `untrained` repeats the best finalist.
 WRONG = {
     "standard": (80, 76, 84),
@@ -32,37 +41,6 @@ WRONG = {
     "untrained": (200, 200, 200),
 }
 ARMS = {"standard": "finalist-1", "dsn-dendrites": "finalist-2", "dsn-matched": "finalist-3", "untrained": "untrained"}
-COMMAND = "raysweep run /home/a/dsn.yaml --set space.data.source=/home/a/sst2 --dir '/home/b'"
-DONE: Event = ("ended", {"reason": "all trials are done", "complete": True})
-
-
-def head(recipe: str, metric: str, **confirm: Any) -> Event:
-    """The first record of a sweep of this recipe."""
-    fields = {"name": "small", "recipe": recipe, "space": {}, "objectives": [{"metric": metric}], "seed": SEED}
-    spec = SweepSpec.model_validate({**fields, "references": {"untrained": {"train.epochs": 0}}, "confirm": confirm})
-    told = {"name": spec.name, "recipe": recipe, "spec": spec.model_dump(by_alias=True), "command": COMMAND}
-    return "sweep", {**journals.head()[1], **told}
-
-
-def trained(
-    number: int,
-    config: dict[str, Any],
-    metric: str,
-    values: dict[str, float],
-    role: str = "search",
-    arm: str | None = None,
-    seed: int = 1,
-    tried: float = 0.0,
-) -> Iterator[Event]:
-    """A trial of two epochs that ended with these values, and tried so many dendrites in the first."""
-    trial, of = f"t{number:04d}", "t0000" if arm else None
-    place = {"number": number, "role": role, "arm": arm, "of": of, "config": config, "params": {}, "seed": seed}
-    yield "asked", {"trial": trial, **place}
-    for step, dendrites in enumerate((tried, 0.0), 1):
-        metrics = {**values, "epoch.dendrites": dendrites}
-        yield "reported", {"trial": trial, "step": step, "metrics": metrics, "seconds": 900.0}
-    finish = {"outcome": "complete", "step": 2, "value": values[metric], "values": metrics, "seconds": 1800.0}
-    yield "finished", {"trial": trial, **finish}
 
 
 def text_model(number: int, variant: str, score: float, lr: float = 1e-3, **place: Any) -> Iterator[Event]:
@@ -84,23 +62,12 @@ def text_model(number: int, variant: str, score: float, lr: float = 1e-3, **plac
     yield from trained(number, config, "select.score", values, **place, tried=float(variant == "dsn-dendrites"))
 
 
-def answers(wrong: int) -> np.ndarray:
-    return np.where(np.arange(400) < wrong, 1 - LABELS, LABELS)
-
-
-def evaluated(folder: Path, number: int, wrong: int) -> Event:
+def proof_of(folder: Path, number: int, wrong: int) -> Event:
     """The report split, and a harder one of its first half."""
-    trial, found = f"t{number:04d}", answers(wrong)
-    path = folder / "trials" / trial / "predictions.npz"
-    path.parent.mkdir(parents=True)
+    found = answers(wrong)
     hard = Scored(found[:200], LABELS[:200], "accuracy")
-    save_predictions(Evaluation({}, found, LABELS, "accuracy", {"hard": hard}), path)
-    told = {
-        "metrics": {"latency.p50_ms": 0.5, "latency.batch16_ms": 2.25, "size.disk_bytes": 16e6},
-        "others": {"hard": "accuracy"},
-    }
-    place = {"predictions": str(path.relative_to(folder)), "statistic": "accuracy", "model": None, "card": {}}
-    return "evaluated", {"trial": trial, **told, **place}
+    metrics = {"latency.p50_ms": 0.5, "latency.batch16_ms": 2.25, "size.disk_bytes": 16e6}
+    return evaluated(folder, number, found, {"hard": hard}, metrics)
 
 
 def searched(seeds: list[int]) -> Iterator[Event]:
@@ -118,28 +85,18 @@ def proven(folder: Path, seeds: list[int] = SEEDS) -> Path:
         role = "reference" if arm == variant else "finalist"
         for number, (seed, wrong) in enumerate(zip(seeds, WRONG[variant], strict=False), 10 * place):
             events += text_model(number, variant, 0.86 - 0.01 * place, role=role, arm=arm, seed=seed)
-            events.append(evaluated(folder, number, wrong))
+            events.append(proof_of(folder, number, wrong))
     journals.write(folder, events)
-    found = records(folder / FILE)
-    verdict = prove(found, SweepSpec.model_validate(found[0]["spec"]), folder)
-    assert verdict is not None
-    return journals.write(folder, [("confirmed", verdict), DONE])
+    return prove_it(folder)
 
 
-def page_of(main: Main, folder: Path) -> str:
-    out = folder / "page.md"
-    main([str(folder), "--out", str(out), "--note", "half of the rows"])
-    return out.read_text()
-
-
-def cells(page: str, start: str, after: str) -> list[str]:
-    """The cells of the first row that starts so, behind a heading; without the first cell."""
-    row = next(line for line in page[page.index(after) :].splitlines() if line.startswith(f"| {start} |"))
-    return row.strip("| ").split(" | ")[start.count("|") + 1 :]
+def comparisons(folder: Path) -> list[Comparison]:
+    run = SweepRun.read(folder)
+    return compared(run, dendritic_bert.compared_pairs(run.view))
 
 
 def test_every_arm_stands_against_the_standard_model_and_dendrites_against_their_control(tmp_path: Path) -> None:
-    rows = dendritic_bert.compared(SweepRun.read(proven(tmp_path)))
+    rows = comparisons(proven(tmp_path))
     pairs = [("finalist-2", "finalist-1"), ("finalist-3", "finalist-1"), ("untrained", "finalist-1")]
     assert [(row.arm, row.against) for row in rows] == [*pairs, ("finalist-2", "finalist-3")]
     wrong = {arm: sum(WRONG[variant]) for variant, arm in ARMS.items()}
@@ -149,7 +106,7 @@ def test_every_arm_stands_against_the_standard_model_and_dendrites_against_their
 
 
 def test_the_differences_are_those_of_the_recorded_predictions_corrected_as_one_family(tmp_path: Path) -> None:
-    rows = dendritic_bert.compared(SweepRun.read(proven(tmp_path)))
+    rows = comparisons(proven(tmp_path))
     recorded = {arm: np.stack([answers(wrong) for wrong in WRONG[variant]]) for variant, arm in ARMS.items()}
     found = []
     for row in rows:
@@ -167,7 +124,7 @@ def test_the_remaining_error_of_one_seed_is_counted_on_resamples_of_the_examples
     both = np.stack([answers(100), answers(80)])
     ours, theirs = 1 - resampled(both, LABELS, "accuracy", np.random.default_rng(SEED))
     low, high = np.quantile(1 - ours / theirs, [0.025, 0.975], method="nearest")
-    row = dendritic_bert.compared(SweepRun.read(folder))[1]
+    row = comparisons(folder)[1]
     assert row.error_reduction.value == pytest.approx(-0.25)
     assert (row.error_reduction.low, row.error_reduction.high) == pytest.approx((low, high))
     shown = cells(page_of(dendritic_bert.main, folder), "finalist-3 (dsn-matched)", "### Against")

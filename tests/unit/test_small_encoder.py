@@ -263,7 +263,7 @@ def test_an_encoder_whose_embeddings_have_another_name_learns_at_the_rates_told(
         train={"embeddings_lr_multiplier": 0.25, "head_lr_multiplier": 3.0},
     )
     model = text_build.new_model(config, text_build.new_encoder(config, 0), 0)
-    multiple = text_build.multiples(config, model, ())
+    multiple = text_build.multiples(config.train, model)
     assert multiple("encoder.embed_in.weight") == 0.25
     assert multiple("encoder.layers.0.mlp.dense_h_to_4h.weight") == 1.0
     assert multiple("head.classifier.weight") == 3.0

@@ -6,12 +6,13 @@ Shapes: B pairs in a batch, T tokens of its longest text, N texts.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:  # models in ONNX are served without torch, which takes hundreds of MB
+    from torch import Tensor
 
 Rows = npt.NDArray[np.int64]
 Texts = Sequence[str] | Sequence[tuple[str, str]]  # texts, or pairs that a model reads as one
@@ -33,7 +34,7 @@ class Tokenised:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def batch(self, rows: Rows, width: int | None = None) -> tuple[Tensor, Tensor]:
+    def batch(self, rows: Rows, width: int | None = None) -> "tuple[Tensor, Tensor]":
         """Token ids and mask of these texts, each (len(rows), T), int64; T is `width`, or the longest text's."""
         column = np.arange(self.lengths[rows].max() if width is None else width)
         mask = column < self.lengths[rows, None]
@@ -103,7 +104,7 @@ def in_parts(rows: Rows, size: int) -> list[Rows]:
     return [rows[start : start + size] for start in range(0, len(rows), max(size, 1))]
 
 
-def pair_batch(first: Tokenised, second: Tokenised, rows: Rows) -> tuple[Tensor, Tensor]:
+def pair_batch(first: Tokenised, second: Tokenised, rows: Rows) -> "tuple[Tensor, Tensor]":
     """Token ids and mask (2B, T) of these pairs: the first B rows are first sentences, the other B second sentences."""
     width = int(max(first.lengths[rows].max(), second.lengths[rows].max()))
     sides = [side.batch(rows, width) for side in (first, second)]

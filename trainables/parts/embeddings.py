@@ -1,15 +1,11 @@
 """Sentence vectors of many texts, without gradients; those of a frozen encoder are made once for all trials of a sweep.
 
-The cache is one .npy file for each (encoder, texts) in the sweep's shared folder. It is written beside and moved into
-place under a file lock, so readers see a whole file or none, and a killed writer holds nobody up.
+The cache is one .npy file for each (encoder, texts) in the sweep's shared folder.
 """
 
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +14,7 @@ import numpy.typing as npt
 from trainables.parts.batches import tokenise
 from trainables.parts.encoders import Encoder
 from trainables.parts.pooling import embed_all
+from trainables.parts.shared_files import made_once
 
 Vectors = npt.NDArray[np.float32]
 
@@ -38,12 +35,13 @@ def frozen_embeddings(
 
 def stored(file: Path, make: Callable[[], Vectors]) -> Vectors:
     """The array in `file`, memory-mapped and read-only; if there is none, one process makes it while others wait."""
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(file.with_suffix(".lock")):
-            if not file.exists():  # another process may have made it while this one waited
-                _write(file, make())
-    vectors: Vectors = np.load(file, mmap_mode="r")
+
+    def write(beside: Path) -> None:
+        vectors = make()
+        with beside.open("wb") as handle:  # a path would get numpy's own suffix
+            np.save(handle, vectors)
+
+    vectors: Vectors = np.load(made_once(file, write), mmap_mode="r")
     return vectors
 
 
@@ -52,20 +50,3 @@ def _key(encoder: Encoder, texts: Sequence[str]) -> str:
     for text in texts:
         digest.update(json.dumps(text).encode() + b"\n")
     return digest.hexdigest()[:32]
-
-
-@contextmanager
-def _lock(file: Path) -> Iterator[None]:
-    """Hold the lock file; the kernel lets go of it when its holder dies."""
-    with file.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _write(file: Path, vectors: Vectors) -> None:
-    beside = file.with_suffix(".part")  # one name is enough under the lock; what a killed writer left is written over
-    with beside.open("wb") as handle:
-        np.save(handle, vectors)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(beside, file)

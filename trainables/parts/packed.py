@@ -71,7 +71,7 @@ def token_states(encoder: Any, batch: Packed) -> Tensor:
     width = torch.arange(int(batch.lengths.max()), device=batch.ids.device)
     mask = width < batch.lengths[:, None]
     inputs = {"input_ids": _padded(batch.ids, mask, encoder.config.pad_token_id or 0), "attention_mask": mask.long()}
-    if batch.types is not None and _has_types(encoder):
+    if batch.types is not None and has_types(encoder):
         inputs["token_type_ids"] = _padded(batch.types, mask, 0)
     states: Tensor = encoder(**inputs).last_hidden_state
     return states[mask]
@@ -84,7 +84,7 @@ def _padded(values: Tensor, mask: Tensor, padding: int) -> Tensor:
     return padded
 
 
-def _has_types(encoder: Any) -> bool:
+def has_types(encoder: Any) -> bool:
     return getattr(encoder.config, "type_vocab_size", 0) > 1
 
 
@@ -94,7 +94,7 @@ def _embedded(encoder: Any, batch: Packed) -> Tensor:
     takes = _takes(embeddings.__class__.forward)
     inputs = {"input_ids": batch.ids[None]}
     if "token_type_ids" in takes:
-        types = torch.zeros_like(batch.ids) if batch.types is None or not _has_types(encoder) else batch.types
+        types = torch.zeros_like(batch.ids) if batch.types is None or not has_types(encoder) else batch.types
         inputs["token_type_ids"] = types[None]
     if "position_ids" in takes:
         inputs["position_ids"] = batch.positions[None] + _first_position(embeddings)

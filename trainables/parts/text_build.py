@@ -6,21 +6,19 @@ from functools import lru_cache
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from raysweep.measure import folder_bytes, interleaved_latency, latency
-from raysweep.problems import Problem, UserError
+from raysweep.problems import UserError
 from trainables.parts.byte_dropout import drop_by_bytes
 from trainables.parts.dendrites import structure
-from trainables.parts.dendrites.growth import check
 from trainables.parts.encoders import (
     Encoder,
     EncoderSettings,
-    check_encoder,
     count,
     embeddings_of,
     freeze,
@@ -29,43 +27,17 @@ from trainables.parts.encoders import (
 from trainables.parts.packed import can_rest_on_embeddings, pack
 from trainables.parts.small_encoder import check_table, shrink
 from trainables.parts.spans import widest_stride
-from trainables.parts.task_data import TaskDataSettings, labels_of, read_examples
+from trainables.parts.task_data import labels_of, read_examples
 from trainables.parts.tasks import TASKS
 from trainables.parts.text_inputs import TextInputs
 from trainables.parts.text_model import Shape, TextModel, start_head
 from trainables.parts.text_predictor import TextPredictor, save_model
-from trainables.parts.text_settings import (
-    ModelSettings,
-    SpanSettings,
-    TableSettings,
-    Target,
-    TargetedDendriteSettings,
-    TextTrainSettings,
-)
-
-
-class TextConfig(Protocol):
-    """The groups of settings that a text model is built from."""
-
-    @property
-    def data(self) -> TaskDataSettings: ...
-    @property
-    def encoder(self) -> EncoderSettings: ...
-    @property
-    def embedding(self) -> TableSettings: ...
-    @property
-    def model(self) -> ModelSettings: ...
-    @property
-    def dendrites(self) -> TargetedDendriteSettings: ...
-    @property
-    def spans(self) -> SpanSettings: ...
-    @property
-    def train(self) -> TextTrainSettings: ...
+from trainables.parts.text_settings import Target, TargetedDendriteSettings, TextConfig, TextTrainSettings
 
 
 def check_together(config: TextConfig) -> list[str]:
     """What settings of different groups do not allow together."""
-    model, dendrites, kind = config.model, config.dendrites, TASKS[config.data.task].kind
+    model, kind = config.model, TASKS[config.data.task].kind
     wrong = {
         "model.pooling cls with encoder.layers 0: the first token alone is the same for every text; use mean":
             config.encoder.layers == 0 and model.pooling == "cls" and kind != "span",
@@ -75,6 +47,14 @@ def check_together(config: TextConfig) -> list[str]:
             kind == "span" and config.train.word_dropout > 0,
         f"train.label_smoothing is for labels, and data.task {config.data.task} has none: set it to 0":
             kind != "classification" and config.train.label_smoothing > 0,
+    }  # fmt: skip
+    return [message for message, found in wrong.items() if found]
+
+
+def check_growing(config: TextConfig, dendrites: TargetedDendriteSettings) -> list[str]:
+    """What dendrites and other groups do not allow together."""
+    model = config.model
+    wrong = {
         "dendrites.target hidden needs a hidden layer: set model.hidden, or the target to classifier":
             dendrites.enabled and dendrites.target == "hidden" and not model.hidden,
         "dendrites.target all_linear needs layers, but encoder.layers is 0: use hidden or classifier":
@@ -85,20 +65,15 @@ def check_together(config: TextConfig) -> list[str]:
     return [message for message, found in wrong.items() if found]
 
 
-def check_settings(config: TextConfig) -> list[Problem]:
-    """What keeps this machine from training as set; reads no weights."""
-    return [*check_encoder(config.encoder), *check(config.dendrites)]
-
-
 def check_model(config: TextConfig) -> None:
     """Raises UserError when encoder and settings do not fit; builds no model."""
-    encoder = _plain_encoder(config.encoder, config.model.pooler)
+    encoder = plain_encoder(config.encoder, config.model.pooler)
     _check_encoder_fits(config, encoder)
     check_table(encoder, config.embedding, read_examples(config.data, "train").texts)
 
 
 @lru_cache(maxsize=4)
-def _plain_encoder(settings: EncoderSettings, pooler: bool) -> Encoder:
+def plain_encoder(settings: EncoderSettings, pooler: bool) -> Encoder:
     """Copied once for all configurations that are only looked at; nobody changes it."""
     return load_encoder(settings, seed=0, pooler=pooler)
 
@@ -160,16 +135,17 @@ def growing_layers(model: TextModel, target: Target) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
 
 
-def multiples(config: TextConfig, model: TextModel, added: Collection[str]) -> Callable[[str], float]:
+def multiples(
+    settings: TextTrainSettings, model: TextModel, added: Collection[str] = (), added_multiplier: float = 1.0
+) -> Callable[[str], float]:
     """The learning rate of a parameter as a multiple of train.lr, by the part of the model that it belongs to."""
-    settings = config.train
     words = {id(parameter) for parameter in embeddings_of(model.encoder).parameters()}
     embedded = {name for name, parameter in model.named_parameters() if id(parameter) in words}
 
     def multiple(name: str) -> float:
         times = 1.0 if name.startswith("encoder.") else settings.head_lr_multiplier
         times = settings.embeddings_lr_multiplier if name in embedded else times
-        return times * config.dendrites.lr_multiplier if name in added else times
+        return times * added_multiplier if name in added else times
 
     return multiple
 
@@ -198,20 +174,29 @@ def step_latency(model: TextModel, inputs: TextInputs, device: str) -> float:
         return latency(lambda: model(pack(inputs.tokens, next(rows), device)).cpu(), warmup=5, repeats=20).p50_ms
 
 
-def export_model(config: TextConfig, model: TextModel, encoder: Encoder, folder: Path) -> dict[str, Any]:
-    """Write a model in plain torch; what the registry says of it."""
+def told(config: TextConfig, encoder: Encoder) -> dict[str, Any]:
+    """What a model's files say of its answers."""
     task = TASKS[config.data.task]
-    told = {
+    return {
         "task": task.name,
         "kind": task.kind,
         "labels": list(labels_of(config.data)),
         "max_length": encoder.max_length,
         "stride": config.spans.stride,
     }
-    sample = read_examples(config.data, "select").texts[:8]
-    save_model(folder, model, encoder.tokenizer, told, sample)
+
+
+def sample(config: TextConfig) -> list[str] | list[tuple[str, str]]:
+    """A few texts, the answers to which an exported model carries with it."""
+    return read_examples(config.data, "select").texts[:8]
+
+
+def export_model(config: TextConfig, model: TextModel, encoder: Encoder, folder: Path) -> dict[str, Any]:
+    """Write a model in plain torch; what the registry says of it."""
+    facts = told(config, encoder)
+    save_model(folder, model, encoder.tokenizer, facts, sample(config))
     sizes = {name.removeprefix("size."): value for name, value in sized(model, encoder, count(model)).items()}
-    return told | sizes | {
+    return facts | sizes | {
         "bytes": folder_bytes(folder),
         "weight_bytes": sizes["bytes"],
         "layers": model.layers,

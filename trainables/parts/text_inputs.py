@@ -30,6 +30,16 @@ BESIDE: dict[Statistic, tuple[Statistic, ...]] = {  # what is told beside a task
     "spearman": ("pearson",),
 }
 
+EPOCH_METRICS = {  # what `scores` gives of an epoch's weights on select
+    "epoch.score": "the task's own score on select of this epoch's weights: accuracy, or one of the following",
+    "epoch.accuracy": "share of right labels",
+    "epoch.f1": "F1 of the positive label, or of the words of answers",
+    "epoch.matthews": "Matthews correlation of labels",
+    "epoch.spearman": "rank correlation of numbers",
+    "epoch.pearson": "linear correlation of numbers",
+    "epoch.exact_match": "share of answers that are exactly right",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class TextInputs:
@@ -75,7 +85,12 @@ def scored(model: nn.Module, inputs: TextInputs, size: int, device: str) -> dict
     """
     if inputs.windows is not None:
         return _scored_spans(inputs, predict_windows(model, inputs.windows, device, size))
-    logits = predict_texts(model, lambda rows: pack(inputs.tokens, rows, device), inputs.lengths, size).double()
+    return answered(inputs, predict_texts(model, lambda rows: pack(inputs.tokens, rows, device), inputs.lengths, size))
+
+
+def answered(inputs: TextInputs, logits: Tensor) -> dict[str, Scored]:
+    """What logits [N, K] of all examples answer, as `scored` gives it."""
+    logits = logits.double()
     answers = logits[:, 0] if inputs.task.kind == "regression" else _classes(logits)
     own = inputs.task.score
     return {name: Scored(answers.numpy(), inputs.examples.targets, name) for name in (own, *BESIDE.get(own, ()))}

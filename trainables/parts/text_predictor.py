@@ -1,7 +1,8 @@
 """A trained text model as files, and how to use it without the recipe.
 
 A folder holds the encoder's config.json and tokenizer, all weights in one safetensors file, and model.json: task,
-labels, shape, word table and dendrites. verify.json has the model's answers to a few texts.
+labels, shape, word table and dendrites, and where heads or neurons were removed, how many are left in each layer.
+verify.json has the model's answers to a few texts.
 """
 
 import json
@@ -12,14 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from trainables.parts.answers import best_answers
 from trainables.parts.batches import Texts, length_batches, tokens_of
 from trainables.parts.dendrites.layer import rebuild, structure
-from trainables.parts.model_files import VERIFY, WEIGHTS, blank_encoder, write_json, write_weights, written_beside
+from trainables.parts.model_files import VERIFY, blank_encoder, write_json, written_beside
 from trainables.parts.packed import Packed, pack
+from trainables.parts.packed_weights import read_weights, write_packed
+from trainables.parts.pruning.removal import changed_sizes, resize
 from trainables.parts.spans import Windows, windows
 from trainables.parts.text_model import Shape, TextModel
 from trainables.parts.word_tables import table_structure, word_table
@@ -41,9 +43,11 @@ class TextPredictor:
         self.device = device
         self.tokenizer = AutoTokenizer.from_pretrained(folder / ENCODER, local_files_only=True)
         encoder = blank_encoder(folder / ENCODER)
+        if "sizes" in self.told:
+            resize(encoder, self.told["sizes"])
         encoder.set_input_embeddings(word_table(self.told["table"]))
         self.model = rebuild(TextModel(encoder, Shape(**self.told["shape"])), self.told["dendrites"])
-        self.model.load_state_dict(load_file(folder / WEIGHTS))
+        self.model.load_state_dict(read_weights(folder))
         self.model.to(device).eval()
 
     def predict(self, texts: Texts, batch_size: int = 32) -> Outputs:
@@ -119,9 +123,11 @@ def save_model(
         "table": table_structure(encoder.get_input_embeddings()),
         "dendrites": structure(model),
     }
+    if sizes := changed_sizes(encoder):  # of which the encoder's config.json says nothing
+        shapes["sizes"] = sizes
     with written_beside(folder) as beside:
         encoder.config.save_pretrained(beside / ENCODER)
         tokenizer.save_pretrained(beside / ENCODER)
-        write_weights(beside, model)
+        write_packed(beside, model)
         write_json(beside / FILE, told | shapes)
         write_json(beside / VERIFY, {"texts": sample, "outputs": TextPredictor(beside).predict(sample).tolist()})

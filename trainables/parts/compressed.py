@@ -1,0 +1,146 @@
+"""A text model at the end of its stages: its sizes, its files, its answers, and what it costs beside the dense one."""
+
+import json
+from collections.abc import Mapping
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import torch
+from trainables.parts.onnx_predictor import OnnxPredictor
+from trainables.parts.pruning.check import check_pruning
+from trainables.parts.quantise import save_onnx
+
+from raysweep.measure import folder_bytes, latency
+from raysweep.problems import UserError
+from raysweep.trial import Scored, Trial
+from trainables.parts import text_build
+from trainables.parts.batches import Texts
+from trainables.parts.compression import CompressionConfig
+from trainables.parts.encoders import Encoder, count
+from trainables.parts.footprint import Footprint, footprint, weight_bytes
+from trainables.parts.packed_weights import pack_tensors, unsigned_zeros
+from trainables.parts.pruning.settings import UNITS, PruningSettings
+from trainables.parts.text_inputs import TextInputs, answered, scored
+from trainables.parts.text_model import Shape, TextModel
+from trainables.parts.text_predictor import FILE, save_model
+from trainables.parts.weights import Weights, overlay
+
+PREDICTED = 128  # texts at a time where no gradient is needed
+LOADER = "trainables.parts.sparse_predictor:load"
+
+
+def check_model(config: CompressionConfig) -> None:
+    """Raises UserError when so much of the encoder cannot be pruned."""
+    encoder = text_build.plain_encoder(config.encoder, config.model.pooler)
+    if problems := check_pruning(config.pruning, TextModel(encoder.model, Shape(outputs=2))):
+        raise UserError(problems)
+
+
+def kernel(settings: PruningSettings) -> str:
+    """What computes a model in plain torch that was pruned so."""
+    if not settings.on:
+        return "dense float32 kernels"
+    if not settings.structured:
+        return "dense float32 kernels: a mask alone is no speed-up"
+    also = "" if settings.targets[-1] in UNITS else "; the mask on what is left is no speed-up"
+    return f"dense float32 kernels on smaller matrices{also}"
+
+
+def costs(model: TextModel, encoder: Encoder, select: TextInputs, device: str) -> dict[str, float]:
+    """Sizes of a model in plain torch, and milliseconds of one text through it in this process."""
+    told = text_build.sized(model, encoder, count(model))
+    tensors, _ = pack_tensors(unsigned_zeros(model.state_dict()))
+    return {
+        **{name: told[name] for name in ("size.parameters", "size.bytes", "size.reduction")},
+        "size.nonzero": nonzero(model),
+        "size.file_bytes": sum(tensor.nbytes for tensor in tensors.values()),
+        "time.latency_ms": text_build.step_latency(model, select, device),
+    }
+
+
+def save_plain(config: CompressionConfig, model: TextModel, encoder: Encoder, folder: Path) -> None:
+    """Write a model in plain torch."""
+    told = text_build.told(config, encoder) | {"kernel": kernel(config.pruning)}
+    save_model(folder, model, encoder.tokenizer, told, text_build.sample(config))
+
+
+def save(
+    config: CompressionConfig, model: TextModel, encoder: Encoder, train: TextInputs, folder: Path
+) -> dict[str, Any]:
+    """Write a finished model, quantised if it shall be; what the registry says of it."""
+    facts = text_build.told(config, encoder)
+    if config.quantise.kind == "none":
+        save_plain(config, model, encoder, folder)
+    else:
+        save_onnx(
+            config.quantise, model, encoder.tokenizer, facts, text_build.sample(config), train.examples.texts, folder
+        )
+    return {
+        **json.loads((folder / FILE).read_text()),
+        "parameters": count(model),
+        "nonzero": nonzero(model),
+        "bytes": folder_bytes(folder),
+        "weight_bytes": weight_bytes(folder),
+    }
+
+
+def before(trial: Trial, model: TextModel, earlier: Mapping[str, Weights], inputs: TextInputs) -> dict[str, Scored]:
+    """What `model` answered with earlier weights, by the task's own score; afterwards it has the last ones."""
+    found = {}
+    for name, weights in earlier.items():
+        overlay(model, weights)
+        found[name] = next(iter(scored(model, inputs, PREDICTED, trial.device).values()))
+    return found
+
+
+def answers(trial: Trial, model: TextModel, folder: Path, inputs: TextInputs) -> dict[str, Scored]:
+    """What a finished model, saved in `folder`, answers, by what it is scored with."""
+    if trial.config.quantise.kind == "none":
+        return scored(model, inputs, PREDICTED, trial.device)
+    logits = OnnxPredictor(folder, threads=trial.threads).logits(inputs.examples.texts)
+    return answered(inputs, torch.from_numpy(logits))
+
+
+def quantised_costs(
+    model: TextModel, encoder: Encoder, folder: Path, select: TextInputs, threads: int
+) -> dict[str, float]:
+    """Those of `costs`, of a saved quantised model."""
+    predictor, texts = OnnxPredictor(folder, threads=threads), cycle(select.examples.texts[:20])
+    stored = weight_bytes(folder)
+    return {
+        "size.parameters": count(model),
+        "size.nonzero": nonzero(model),
+        "size.reduction": text_build.sized(model, encoder, count(model))["size.reduction"],
+        "size.bytes": stored,
+        "size.file_bytes": stored,
+        "time.latency_ms": latency(lambda: predictor.logits([next(texts)]), warmup=5, repeats=20).p50_ms,
+    }
+
+
+def nonzero(model: TextModel) -> int:
+    return sum(int(weight.count_nonzero()) for weight in model.parameters())
+
+
+def costs_beside(trial: Trial, small: Path, whole: Path, texts: Texts) -> dict[str, float]:
+    """Milliseconds from text to answer, bytes and memory of two models' folders, in turns on the same threads."""
+    folders, settings = {"model": small, "dense": whole}, trial.config.measure
+    found = footprint(folders, texts, LOADER, trial.threads, settings.repeats, settings.memory)
+    model, dense = found["model"], found["dense"]
+    metrics = {
+        "size.file_bytes": model.weight_bytes,
+        "size.disk_bytes": model.disk_bytes,
+        "dense.file_bytes": dense.weight_bytes,
+        "dense.disk_bytes": dense.disk_bytes,
+        "latency.ratio": model.one.p50_ms / dense.one.p50_ms,
+        "latency.ratio16": model.many.p50_ms / dense.many.p50_ms,
+        **{f"latency.{name}": value for name, value in _times(model).items()},
+        **{f"dense.{name}": value for name, value in _times(dense).items()},
+    }
+    if model.memory and dense.memory:
+        metrics |= {"memory.peak_mb": model.memory.peak_mb, "dense.peak_mb": dense.memory.peak_mb}
+    return metrics
+
+
+def _times(cost: Footprint) -> dict[str, float]:
+    return {"p50_ms": cost.one.p50_ms, "p95_ms": cost.one.p95_ms, "batch16_ms": cost.many.p50_ms}

@@ -2,12 +2,14 @@
 
 import copy
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from raysweep.measure import interleaved_latency
 from trainables.parts import optim
 from trainables.parts.batches import in_parts, tokens_of
 from trainables.parts.encoders import Encoder, EncoderSettings, load_encoder, train_mode
+from trainables.parts.footprint import footprint
+from trainables.parts.onnx_files import save_onnx
 from trainables.parts.pace import hold_memory
 from trainables.parts.packed import Packed, pack
 from trainables.parts.pruning.removal import remove
@@ -26,13 +30,17 @@ from trainables.parts.pruning.selection import two_of_four
 from trainables.parts.pruning.session import Pruning
 from trainables.parts.pruning.settings import PruningSettings, RegulariserSettings
 from trainables.parts.pruning.units import groups_of
-from trainables.parts.task_data import TaskDataSettings, read_examples
+from trainables.parts.quantise import Kind, QuantiseSettings
+from trainables.parts.task_data import TaskDataSettings, labels_of, read_examples
 from trainables.parts.text_model import Shape, TextModel, start_head
+from trainables.parts.text_predictor import save_model
 
 Options = dict[str, Any]
 Found = list[dict[str, Any]]
 LENGTHS = {"as they are": 128, "40 tokens": 40, "128 tokens": 128}  # and where texts are cut
 BATCHES = (1, 16)
+KINDS = [kind for kind in get_args(Kind) if kind != "none"]
+LOADER = "trainables.parts.sparse_predictor:load"
 WARMUP = 5
 BATCH = 32  # texts of a training step
 MASKS: dict[str, dict[str, Any]] = {  # what is pruned, and how, while training
@@ -66,7 +74,7 @@ def removal(options: Options) -> Found:
     """Milliseconds of the dense model and of half of it, by length of texts and batch."""
     dense, encoder = text_model(options)
     models = {"dense": dense.eval(), "removed": halved(dense).eval()}
-    texts = read_examples(TaskDataSettings(task="sst2", source=options["data"]), "select").texts
+    texts = read_examples(TaskDataSettings(task="sst2", source=options["data"]), "report").texts
     found = []
     for name, longest in LENGTHS.items():
         shown = joined(texts, longest) if name != "as they are" else [str(text) for text in texts]
@@ -112,6 +120,25 @@ def in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, flo
     """Median milliseconds of each."""
     with torch.inference_mode():
         return {name: found.p50_ms for name, found in interleaved_latency(calls, WARMUP, repeats).items()}
+
+
+def quantised(options: Options) -> Found:
+    """Milliseconds from text to answer of the model as exported for torch, for ONNX Runtime and in fewer bits."""
+    model, encoder = text_model(options)
+    data = TaskDataSettings(task="sst2", source=options["data"])
+    texts, calibration = read_examples(data, "report").texts[:160], read_examples(data, "train").texts[:1000]
+    told = {"kind": "classification", "labels": list(labels_of(data)), "max_length": encoder.max_length, "stride": 0}
+    with TemporaryDirectory() as place:
+        folders = {kind: Path(place, kind) for kind in ("torch", *KINDS)}
+        save_model(folders["torch"], model, encoder.tokenizer, told, texts[:8])
+        for kind in KINDS:
+            settings = QuantiseSettings(kind=kind)
+            save_onnx(settings, model, encoder.tokenizer, told, texts[:8], calibration, folders[kind])
+        found = footprint(folders, texts, LOADER, options["threads"], options["repeats"], memory=False)
+    times = {1: {kind: cost.one.p50_ms for kind, cost in found.items()}}
+    times[16] = {kind: cost.many.p50_ms for kind, cost in found.items()}
+    sizes = {kind: cost.weight_bytes for kind, cost in found.items()}
+    return [{"kind": kind, "batch": size, "bytes": sizes[kind], "ms": times[size]} for size in times for kind in found]
 
 
 def masking(options: Options) -> Found:
@@ -167,7 +194,7 @@ def timed(call: Callable[[], Any]) -> float:
 def training_batches(options: Options, encoder: Encoder, count: int) -> Iterator[tuple[Packed, Tensor]]:
     """So many batches of the training rows in their order, with their labels."""
     rows = read_examples(TaskDataSettings(task="sst2", source=options["data"]), "train")
-    texts, labels = rows.texts[: BATCH * count], torch.from_numpy(rows.targets[: BATCH * count]).long()
+    texts, labels = rows.texts[: BATCH * count], torch.tensor(rows.targets[: BATCH * count]).long()
     tokens = tokens_of(encoder.tokenizer, texts, 128)
     for chosen in in_parts(np.arange(len(texts)), BATCH):
         yield pack(tokens, chosen), labels[chosen]
@@ -198,11 +225,17 @@ def looped(weights: Tensor) -> Tensor:
     return kept
 
 
-SIDES: dict[str, Callable[[Options], Any]] = {"removal": removal, "masking": masking, "two_four": two_four}
+SIDES: dict[str, Callable[[Options], Any]] = {
+    "removal": removal,
+    "quantise": quantised,
+    "masking": masking,
+    "two_four": two_four,
+}
 
 
 def main() -> None:
     folder, side, options = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+    os.environ["OMP_NUM_THREADS"] = str(options["threads"])  # ONNX Runtime goes by it
     hold_memory()
     torch.set_num_threads(options["threads"])
     write_result(folder, {"found": SIDES[side](options)})

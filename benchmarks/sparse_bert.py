@@ -159,13 +159,13 @@ def points(found: Comparison | Difference) -> str:
 
 def stages(run: SweepRun) -> list[str]:
     """What each arm scored before and after pruning, fine-tuning and quantising, and what each brought."""
-    named = [name for name in STAGES if name in run.view.others]
+    named = [name for name in STAGES if any(name in arm.others for arm in run.view.arms)]
     if not named:
         return ["The stages were not scored one by one."]
     words = (
         "The same trials on the same examples: the dense model that a trial begins with, after pruning, after "
-        "fine-tuning, and as it is served. Recovered is fine-tuned less pruned, quantising is served less fine-tuned, "
-        "both in points with paired intervals, each for itself: these are not corrected for their number."
+        "fine-tuning where it was quantised then, and as it is served. Recovered is fine-tuned less pruned, quantising "
+        "is served less fine-tuned, both in points with paired intervals, not corrected for their number."
     )
     trials = Trials(run.records, run.view.metric, run.folder)
     rows = [stage_row(run.view, arm, trials.arm(arm.arm), named) for arm in run.view.arms]
@@ -175,10 +175,11 @@ def stages(run: SweepRun) -> list[str]:
 
 def stage_row(view: SweepView, result: ArmResult, arm: Arm, named: Sequence[str]) -> list[Any]:
     """One arm's scores by stage, and the differences between stages."""
-    between = [("finetuned", "pruned"), ("", "finetuned"), ("", "dense")]
+    tuned = "finetuned" if "finetuned" in arm.others else ""  # where nothing was quantised, it is what is served
+    between = [(tuned, "pruned"), ("", "finetuned"), ("", "dense")]
     return [
         called(result),
-        *(scores(result.others[name])[0] for name in named),
+        *(scores(result.others[name])[0] if name in result.others else NOTHING for name in named),
         scores(result)[0],
         *(gain(view, arm, after, before) for after, before in between),
     ]
@@ -222,8 +223,8 @@ def speeds_table(view: SweepView) -> str:
 
 def made_faster(view: SweepView, arm: ArmResult) -> str:
     """What became of a model's matrices: smaller ones, other numbers, or none of it."""
-    quantised = value(arm.config, "quantise.kind")
-    found = [f"quantised: {quantised}"] if quantised != "none" else []
+    kind = value(arm.config, "quantise.kind")
+    found = [] if kind == "none" else [f"ONNX Runtime, {'float32' if kind == 'onnx' else kind}"]
     if sparsity(arm.config) != DENSE:
         found.insert(0, "smaller matrices" if removed(view, arm) else MASK_ALONE)
     return "; ".join(found) or NOTHING

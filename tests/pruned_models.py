@@ -17,6 +17,8 @@ from trainables.parts.pruning.settings import PruningSettings, RegulariserSettin
 from trainables.parts.text_model import Shape, TextModel, start_head
 
 LENGTHS = [3, 7, 5, 4]
+RISING = {"epochs": 1, "schedule": "cubic", "every": 2, "begin": 0.1, "end": 0.8}
+TOTAL = 8  # steps of the stage that prunes, where it trains
 
 
 def text_model(kind: str = "bert", **changes: Any) -> TextModel:
@@ -107,3 +109,16 @@ class Session:
         self.model.load_state_dict(state["weights"])
         optim.restore(self.optimizer, state["optimizer"])
         self.pruning.restore(state["pruning"])
+
+
+def given_settings(target: str, **changes: Any) -> PruningSettings:
+    return PruningSettings.model_validate({"target": target, **changes})
+
+
+def at_once(chosen: PruningSettings, kind: str = "bert", **changes: Any) -> tuple[TextModel, Pruning]:
+    """A model pruned without training."""
+    model = text_model(kind, **changes)
+    pruning = Pruning(chosen, RegulariserSettings(), model, 0, 3, losses_of(model))
+    pruning.start()
+    pruning.complete()
+    return model, pruning

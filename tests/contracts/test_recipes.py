@@ -40,6 +40,12 @@ PERFORATEDAI: Flat = {"dendrites.backend": "perforatedai"}
 TEXTS: Flat = {"data.train_rows": 64, "train.epochs": 3, "train.lr": 3e-3, "train.batch_size": 16}
 DSN: Flat = {"encoder.layers": 0, "train.schedule": "plateau", "train.plateau_patience": 0}
 POOLER: Flat = {"model.pooling": "cls", "model.pooler": True, "encoder.freeze": "first", "encoder.freeze_layers": 1}
+SPARSE: Flat = TEXTS | {"dense.epochs": 1, "pruning.epochs": 1, "train.epochs": 1, "pruning.calibration_rows": 32}
+SPARSE |= {"measure.memory": False, "measure.repeats": 5}
+RISING: Flat = {"pruning.epochs": 2, "pruning.schedule": "cubic", "pruning.every": 2, "pruning.initial_sparsity": 0.1}
+HALF: Flat = {"pruning.begin": 0.5, "pruning.importance": "taylor"}
+FIRST_TUNED: Flat = {"stages": "finetune prune", "train.grad_clip": 1.0, "pruning.regrow": "gradient"}
+INT8: Flat = {"quantise.kind": "static_int8", "quantise.calibration_rows": 16}
 VARIANTS: dict[str, dict[str, Flat]] = {
     "nexus": {
         "plain": TINY | {"adapter.dropout": 0.1, "train.schedule": "linear", "train.weight_decay": 0.1},
@@ -56,6 +62,15 @@ VARIANTS: dict[str, dict[str, Flat]] = {
         "tied": TEXTS | {"data.task": "cola", "embedding.kind": "tied", "embedding.rows": 150} | POOLER,
         "answers": TEXTS | {"data.task": "squad", "encoder.max_length": 48, "spans.stride": 8, "train.batch_size": 8},
         "perforatedai": TEXTS | DSN | GROWING | PERFORATEDAI | {"dendrites.target": "classifier"},
+    },
+    "sparse_bert": {
+        "weights": SPARSE | RISING | {"pruning.target": "weights", "regulariser.kind": "l1", "train.patience": 1},
+        "units": SPARSE | HALF | {"data.task": "mnli", "pruning.target": "heads+neurons", "distill.kind": "hidden"},
+        "movement": SPARSE | RISING | PARTLY | {"pruning.target": "weights", "pruning.importance": "movement"},
+        "gates": SPARSE | RISING | {"data.task": "qqp", "pruning.target": "heads+neurons", "pruning.importance": "gates"},
+        "lottery": SPARSE | POOLER | {"data.task": "stsb", "pruning.target": "heads+weights", "pruning.rewind": True},
+        "tuned": SPARSE | RISING | FIRST_TUNED | {"pruning.target": "weights", "pruning.scope": "global"},
+        "quantised": SPARSE | INT8 | {"data.task": "mnli", "pruning.target": "neurons+two_four", "pruning.epochs": 0},
     },
 }
 CASES = {
@@ -213,7 +228,7 @@ def exported(trained: Trained) -> tuple[Path, dict[str, Any]]:
 
 def test_an_exported_model_is_plain_data_with_a_card(exported: tuple[Path, dict[str, Any]]) -> None:
     folder, card = exported
-    assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".safetensors", ".json", ".txt"}
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".safetensors", ".onnx", ".json", ".txt"}
     assert json.loads(json.dumps(card)) == card
     assert card["bytes"] == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -256,7 +271,7 @@ def served_answers(flat: Flat, served: Callable[[list[Any]], Any], statistic: st
 
 
 # What an exported model alone predicts for the report split, by recipe.
-SERVED = {"nexus": served_cosines, "dendritic_bert": served_answers}
+SERVED = {"nexus": served_cosines, "dendritic_bert": served_answers, "sparse_bert": served_answers}
 
 
 def test_another_process_trains_alike_and_serves_what_was_exported(tmp_path: Path) -> None:

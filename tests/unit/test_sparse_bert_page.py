@@ -13,6 +13,7 @@ from benchmarks.methods import by_method, controls_of, dense_of, removed
 from benchmarks.results_page import SweepRun
 from benchmarks.sparse_bert_published import SPARSE_BERT
 from raysweep.evidence import paired_difference
+from raysweep.proof import Trials
 from raysweep.trial import Scored
 from tests import journals
 from tests.journals import Event
@@ -136,10 +137,12 @@ def test_stages_are_compared_by_the_recorded_predictions_of_each(page: str) -> N
 
 def test_a_stage_that_was_not_scored_is_left_open(folder: Path) -> None:
     run = SweepRun.read(folder)
-    arm = sparse_bert.Trials(run.records, run.view.metric, folder).arm(NUMBERS["int8"])
-    del arm.others["finetuned"]
-    assert sparse_bert.gain(run.view, arm, "", "finetuned") == "-"
-    assert sparse_bert.gain(run.view, arm, "", "dense").startswith("-2.00 [")
+    result = next(arm for arm in run.view.arms if arm.arm == NUMBERS["heads-50"])
+    arm = Trials(run.records, run.view.metric, folder).arm(result.arm)
+    del arm.others["finetuned"], result.others["finetuned"]
+    row = sparse_bert.stage_row(run.view, result, arm, list(sparse_bert.STAGES))
+    assert (row[3], row[6]) == ("-", "-")
+    assert row[5].startswith("+25.00 [")  # nothing was quantised: what is served is what was trained
     for result in run.view.arms:
         result.others.clear()
     assert sparse_bert.stages(run) == ["The stages were not scored one by one."]
@@ -154,7 +157,7 @@ def test_only_what_was_removed_is_said_to_make_a_model_faster(folder: Path, page
         "heads-50": "smaller matrices",
         "random-heads-50": "smaller matrices",
         "weights-50": "a mask alone is no speed-up",
-        "int8": "quantised: dynamic_int8",
+        "int8": "ONNX Runtime, dynamic_int8",
     }
     masked = replace(SweepRun.read(folder).view.arms[1], trials=[])  # nothing measured: the target decides
     assert removed(SweepRun.read(folder).view, masked)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:  # models in ONNX are served without torch, which takes hundreds of MB
+if TYPE_CHECKING:  # imported where it is needed: models in ONNX are served without its hundreds of MB
     from torch import Tensor
 
 Rows = npt.NDArray[np.int64]
@@ -36,6 +36,8 @@ class Tokenised:
 
     def batch(self, rows: Rows, width: int | None = None) -> "tuple[Tensor, Tensor]":
         """Token ids and mask of these texts, each (len(rows), T), int64; T is `width`, or the longest text's."""
+        import torch
+
         column = np.arange(self.lengths[rows].max() if width is None else width)
         mask = column < self.lengths[rows, None]
         # Behind a text's end any valid index does: what it reads is replaced by padding.
@@ -106,6 +108,8 @@ def in_parts(rows: Rows, size: int) -> list[Rows]:
 
 def pair_batch(first: Tokenised, second: Tokenised, rows: Rows) -> "tuple[Tensor, Tensor]":
     """Token ids and mask (2B, T) of these pairs: the first B rows are first sentences, the other B second sentences."""
+    import torch
+
     width = int(max(first.lengths[rows].max(), second.lengths[rows].max()))
     sides = [side.batch(rows, width) for side in (first, second)]
     return torch.cat([ids for ids, _ in sides]), torch.cat([mask for _, mask in sides])

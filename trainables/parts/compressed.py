@@ -6,10 +6,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from trainables.parts.onnx_predictor import OnnxPredictor
-from trainables.parts.pruning.check import check_pruning
-from trainables.parts.quantise import save_onnx
 
 from raysweep.measure import folder_bytes, latency
 from raysweep.problems import UserError
@@ -19,7 +17,10 @@ from trainables.parts.batches import Texts
 from trainables.parts.compression import CompressionConfig
 from trainables.parts.encoders import Encoder, count
 from trainables.parts.footprint import Footprint, footprint, weight_bytes
+from trainables.parts.onnx_files import save_onnx
+from trainables.parts.onnx_predictor import OnnxPredictor, feed
 from trainables.parts.packed_weights import pack_tensors, unsigned_zeros
+from trainables.parts.pruning.check import check_pruning
 from trainables.parts.pruning.settings import UNITS, PruningSettings
 from trainables.parts.text_inputs import TextInputs, answered, scored
 from trainables.parts.text_model import Shape, TextModel
@@ -98,7 +99,7 @@ def answers(trial: Trial, model: TextModel, folder: Path, inputs: TextInputs) ->
     """What a finished model, saved in `folder`, answers, by what it is scored with."""
     if trial.config.quantise.kind == "none":
         return scored(model, inputs, PREDICTED, trial.device)
-    logits = OnnxPredictor(folder, threads=trial.threads).logits(inputs.examples.texts)
+    logits = OnnxPredictor(folder, threads=trial.threads).logits(inputs.tokens, PREDICTED)
     return answered(inputs, torch.from_numpy(logits))
 
 
@@ -106,15 +107,19 @@ def quantised_costs(
     model: TextModel, encoder: Encoder, folder: Path, select: TextInputs, threads: int
 ) -> dict[str, float]:
     """Those of `costs`, of a saved quantised model."""
-    predictor, texts = OnnxPredictor(folder, threads=threads), cycle(select.examples.texts[:20])
-    stored = weight_bytes(folder)
+    predictor, stored = OnnxPredictor(folder, threads=threads), weight_bytes(folder)
+    rows = cycle(np.arange(min(20, len(select.lengths)))[:, None])
+
+    def answer() -> None:
+        predictor.session.run(None, feed(predictor.inputs, select.tokens, next(rows), predictor.told["padding"]))
+
     return {
         "size.parameters": count(model),
         "size.nonzero": nonzero(model),
         "size.reduction": text_build.sized(model, encoder, count(model))["size.reduction"],
         "size.bytes": stored,
         "size.file_bytes": stored,
-        "time.latency_ms": latency(lambda: predictor.logits([next(texts)]), warmup=5, repeats=20).p50_ms,
+        "time.latency_ms": latency(answer, warmup=5, repeats=20).p50_ms,
     }
 
 

@@ -3,13 +3,13 @@
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
-from trainables.parts.quantise import QuantiseSettings
 from typing_extensions import Self
 
 from raysweep.recipe import Settings
-from trainables.parts import distill, text_build
+from trainables.parts import distill, quantise, text_build
 from trainables.parts.distill import DistillSettings
 from trainables.parts.pruning.settings import PruningSettings, RegulariserSettings
+from trainables.parts.quantise import QuantiseSettings
 from trainables.parts.stages import Stage, check_order, stages_of
 from trainables.parts.tasks import TASKS
 from trainables.parts.text_settings import TextConfig
@@ -90,4 +90,4 @@ def _check_together(config: CompressionConfig) -> list[str]:
             config.quantise.kind != "none" and "quantise" not in stages,
     }  # fmt: skip
     found = [message for message, is_wrong in wrong.items() if is_wrong]
-    return found + distill.check(config.distill, kind, config.encoder.layers)
+    return found + distill.check(config.distill, kind, config.encoder.layers) + quantise.check(config.quantise, kind)

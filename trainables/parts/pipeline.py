@@ -87,8 +87,9 @@ class Pipeline:
 
     def earlier(self, dense: Weights) -> dict[str, Weights]:
         """The weights before each stage, whose first began with `dense`."""
-        found = {"dense": dense, "pruned": self.pruned}
-        found["finetuned"] = weights_of(self.model) if "quantised" in self.progress.scores else None
+        found: dict[str, Weights | None] = {"dense": dense, "pruned": self.pruned}
+        if {"finetuned", "quantised"} <= self.progress.scores.keys():
+            found["finetuned"] = weights_of(self.model)
         return {name: weights for name, weights in found.items() if weights is not None}
 
     def finished(self) -> TextModel:

@@ -39,11 +39,15 @@ class Kept:
             self.units |= selection.keep_units(ranked, share, self._settings.scope, least_of(self._settings, kind))
 
     def choose_weights(self, scores: Scores, share: float) -> None:
-        """Let single weights with the least scores go, of those in units that stay."""
+        """Let single weights with the least scores go, of those in units that stay.
+
+        The count is exact, so where units that go held few pruned weights, some of the others come back, at zero.
+        """
         if "two_four" in self._settings.targets:
             self.weights = self._patterned(scores)
         else:
-            self.weights = selection.keep_weights(scores, share, self._settings.scope, self._allowed())
+            allowed = self._allowed() if self.units else None  # all of them: faster
+            self.weights = selection.keep_weights(scores, share, self._settings.scope, allowed)
 
     def exchange(self, scores: Scores, growth: Scores, share: float) -> None:
         """Let a share of each matrix's kept weights go for as many pruned ones, those with the largest `growth`."""

@@ -34,14 +34,15 @@ class Movement:
         for name, scores in self.scores.items():
             parameter = self._parameters[name]
             if parameter.grad is not None:
-                scores.addcmul_(parameter.grad, parameter + self._dormant[name], value=-1)
+                for values in (parameter, self._dormant[name]):  # one of them is zero
+                    scores.addcmul_(parameter.grad, values, value=-1)
 
     @torch.no_grad()
     def change(self, masks: Mapping[str, Tensor]) -> None:
         """Put to sleep what these masks prune, and wake all else with the value that it had."""
         for name, mask in masks.items():
             parameter, dormant = self._parameters[name], self._dormant[name]
-            value = parameter + dormant  # one of them is zero
+            value = parameter + dormant
             parameter.copy_(torch.where(mask, value, 0))
             dormant.copy_(torch.where(mask, 0, value))
 

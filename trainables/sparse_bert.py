@@ -40,7 +40,7 @@ METRICS = EPOCH_METRICS | {
     "select.score": "the task's own score on select of the weights kept if training ends now",
     "train.loss": "mean loss of this epoch, with the dense model's part and penalties",
     "stage.dense": "score on select of the dense model that all begins with",
-    "stage.pruned": "score on select after the stage that prunes, before any weight has recovered",
+    "stage.pruned": "score on select at the end of the stage that prunes",
     "stage.finetuned": "score on select after fine-tuning",
     "stage.quantised": "score on select after quantising",
     "sparsity.weights": "zeros among the weights that can be pruned, those of removed heads and neurons with them",

@@ -178,7 +178,8 @@ def assert_same(one: Any, other: Any, place: str = "state") -> None:
         for index, (left, right) in enumerate(zip(one, other, strict=True)):
             assert_same(left, right, f"{place}[{index}]")
     else:
-        assert np.array_equal(np.asarray(one), np.asarray(other)), place
+        left, right = np.asarray(one), np.asarray(other)
+        assert np.array_equal(left, right, equal_nan=left.dtype.kind == "f"), place
 
 
 def test_only_evaluate_opens_the_report_split(

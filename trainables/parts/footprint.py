@@ -22,6 +22,7 @@ import torch
 from raysweep.measure import Latency, folder_bytes, interleaved_latency
 from trainables.parts.batches import Texts
 
+THREADS = "OMP_NUM_THREADS"
 MANY = 16  # texts of a batch
 WARMUP = 5  # calls of each model that are not counted
 LONGEST = 600  # seconds that a process may take to load a model and answer once
@@ -84,12 +85,17 @@ def weight_bytes(folder: Path) -> int:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
+    """So many threads for torch, and for what reads OMP_NUM_THREADS when it loads a model."""
+    before, told = torch.get_num_threads(), os.environ.get(THREADS)
     torch.set_num_threads(count)
+    os.environ[THREADS] = str(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        os.environ.pop(THREADS)
+        if told is not None:
+            os.environ[THREADS] = told
 
 
 def _times(models: Mapping[str, Callable[..., Any]], texts: Texts, size: int, repeats: int) -> dict[str, Latency]:
@@ -123,7 +129,7 @@ def _held(folder: Path, texts: Texts, loader: str, threads: int) -> list[float]:
     done = subprocess.run(
         [sys.executable, "-c", CHILD],
         input=json.dumps([loader, str(folder), list(texts)]),
-        env=os.environ | {"PYTHONPATH": place, "OMP_NUM_THREADS": str(threads)},
+        env=os.environ | {"PYTHONPATH": place, THREADS: str(threads)},
         capture_output=True,
         text=True,
         timeout=LONGEST,

@@ -44,7 +44,7 @@ class Pipeline:
     patience: int = 0
     progress: StageProgress = field(default_factory=StageProgress)
     kept: Weights | None = None  # the best of the present stage
-    pruned: Weights | None = None  # before they recovered
+    pruned: Weights | None = None  # at the end of the stage that prunes
     quantised: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -86,11 +86,9 @@ class Pipeline:
         return self._advance()
 
     def earlier(self, dense: Weights) -> dict[str, Weights]:
-        """The weights before each stage, whose first began with `dense`."""
-        found: dict[str, Weights | None] = {"dense": dense, "pruned": self.pruned}
-        if {"finetuned", "quantised"} <= self.progress.scores.keys():
-            found["finetuned"] = weights_of(self.model)
-        return {name: weights for name, weights in found.items() if weights is not None}
+        """The weights before each stage, whose first began with `dense`; the same names whatever is pruned."""
+        last = weights_of(self.model)
+        return {"dense": dense, "pruned": last if self.pruned is None else self.pruned, "finetuned": last}
 
     def finished(self) -> TextModel:
         """The model of this moment without the heads and neurons that are pruned: a smaller copy, if there are any."""
@@ -144,14 +142,13 @@ class Pipeline:
 
     def _end_pruning(self) -> None:
         """From here on the target is met. A lottery ticket starts again as it was before all training."""
-        if self.pruning is None:
-            return
-        self.pruning.complete()
+        if self.pruning is not None:
+            self.pruning.complete()
         self.pruned = weights_of(self.model)
         self.progress.note("pruned", self.score())
         if self.untrained is not None:
             overlay(self.model, self.untrained())
-            self.pruning.after_step()
+            self.after_step()
 
     def _end_finetuning(self) -> None:
         """Go on with the best epoch's weights."""

@@ -1,8 +1,8 @@
 """Post-training quantisation by ONNX Runtime: the same model in fewer bits, without any training.
 
-What each kind costs in accuracy was measured on MiniLM's six layers with a random classifier, whose logits have a
-standard deviation of 0.1: the error against float32 was 10 % of it with dynamic_int8, 13 % with static_int8, 3 % with
-weights_int8 and 0.1 % with fp16.
+What each kind costs was measured with MiniLM's six layers, a linear classifier on its frozen states, and the 872 rows
+of SST-2's validation set. Of float32's answers dynamic_int8 gave 96.8 %, static_int8 96.2 %, weights_int8 99.5 % and
+fp16 all; accuracy was 77.9, 78.2, 78.8 and 78.6 %, where float32's was 78.6 %.
 """
 
 from collections import Counter
@@ -35,11 +35,10 @@ class QuantiseSettings(Settings):
 
     kind: Kind = Field(
         "none",
-        description="none stays in torch and onnx is float32 in ONNX Runtime, the control of the others, which store"
-        " weights in 8 or 16 bits: dynamic_int8 also multiplies in int8 and scales activations by the batch, so that"
-        " a text's answer depends a little on the texts beside it (in MiniLM by 0.1 of the logits' spread in the mean,"
-        " 0.7 at most); static_int8 has fixed scales from training texts; weights_int8 rounds weights alone, up to the"
-        " products; fp16 halves the file and, on a CPU, is computed in float32",
+        description="none stays in torch; the others run in ONNX Runtime: onnx in float32, the control, dynamic_int8"
+        " with activations scaled by the batch, so that a text's answer depends a little on the texts beside it (in"
+        " MiniLM by 0.1 of the logits' spread in the mean, by 0.8 at most), static_int8 with scales fixed by training"
+        " texts, weights_int8 with weights alone in int8, fp16 with all in 16 bits, which a CPU computes in float32",
     )
     calibration_rows: int = Field(128, ge=1, description="with static_int8: training texts that the scales come from")
 
@@ -99,9 +98,9 @@ def _dynamic(source: Path, target: Path, operators: list[str]) -> None:
 def _static(source: Path, target: Path, feeds: Iterable[Feed]) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    # The smallest and the largest value seen, for percentiles lose: at 99.9 the error of MiniLM is four times as large,
-    # at 99.99 a tenth larger, and entropy is no better. Outputs stay in float32: rounding them before the bias is added
-    # would double the error. Products of two activations stay there too: they are small, and gain nothing.
+    # The smallest and the largest value seen: with MiniLM the 99.9th percentile had four times the error, the 99.99th
+    # a tenth more, and entropy as much. Outputs stay in float32: rounding them before the bias is added doubled the
+    # error. So do products of two activations, which were no faster in int8.
     quantize_static(
         source,
         target,

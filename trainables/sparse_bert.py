@@ -249,9 +249,10 @@ def evaluate(trial: Trial, state: State) -> Evaluation:
             more = compressed.answers(trial, finished, small, load(trial, run.encoder, "report", split))
             metrics |= {f"{split}.{name}": value for name, value in scores(more).items()}
             others |= {split if name == own else f"{split} {name}": one for name, one in more.items()}
-        others |= compressed.before(trial, run.model, pipeline.earlier(dense_weights(trial)), report_split)
-        overlay(run.model, dense_weights(trial))
-        compressed.save_plain(config, run.model, run.encoder, whole)
+        overlay(dense := build(trial)[1], dense_weights(trial))
+        weights = weights_of(dense, dict(dense.named_parameters()))  # frozen ones may be pruned in `run.model`
+        others |= compressed.before(trial, run.model, pipeline.earlier(weights), report_split)
+        compressed.save_plain(config, dense, run.encoder, whole)
         metrics |= compressed.costs_beside(trial, small, whole, select.examples.texts[:160])
     return Evaluation(metrics, first.predictions, first.targets, first.statistic, others)
 

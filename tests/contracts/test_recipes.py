@@ -44,6 +44,7 @@ SPARSE: Flat = TEXTS | {"dense.epochs": 1, "pruning.epochs": 1, "train.epochs": 
 SPARSE |= {"measure.memory": False, "measure.repeats": 5}
 RISING: Flat = {"pruning.epochs": 2, "pruning.schedule": "cubic", "pruning.every": 2, "pruning.initial_sparsity": 0.1}
 HALF: Flat = {"pruning.begin": 0.5, "pruning.importance": "taylor"}
+UNITS: Flat = {"pruning.target": "heads+neurons"}
 FIRST_TUNED: Flat = {"stages": "finetune prune", "train.grad_clip": 1.0, "pruning.regrow": "gradient"}
 INT8: Flat = {"quantise.kind": "static_int8", "quantise.calibration_rows": 16}
 VARIANTS: dict[str, dict[str, Flat]] = {
@@ -65,9 +66,9 @@ VARIANTS: dict[str, dict[str, Flat]] = {
     },
     "sparse_bert": {
         "weights": SPARSE | RISING | {"pruning.target": "weights", "regulariser.kind": "l1", "train.patience": 1},
-        "units": SPARSE | HALF | {"data.task": "mnli", "pruning.target": "heads+neurons", "distill.kind": "hidden"},
+        "units": SPARSE | HALF | UNITS | {"data.task": "mnli", "distill.kind": "hidden"},
         "movement": SPARSE | RISING | PARTLY | {"pruning.target": "weights", "pruning.importance": "movement"},
-        "gates": SPARSE | RISING | {"data.task": "qqp", "pruning.target": "heads+neurons", "pruning.importance": "gates"},
+        "gates": SPARSE | RISING | UNITS | {"data.task": "qqp", "pruning.importance": "gates"},
         "lottery": SPARSE | POOLER | {"data.task": "stsb", "pruning.target": "heads+weights", "pruning.rewind": True},
         "tuned": SPARSE | RISING | FIRST_TUNED | {"pruning.target": "weights", "pruning.scope": "global"},
         "quantised": SPARSE | INT8 | {"data.task": "mnli", "pruning.target": "neurons+two_four", "pruning.epochs": 0},

@@ -148,12 +148,8 @@ def test_static_scales_are_those_of_the_texts_that_it_is_given(folder: Path, tmp
         quantise("static_int8", folder / "bert.onnx", tmp_path / name, seen)
         assert next(seen, None) is None
         graph = onnx.load(tmp_path / name).graph
-        found = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-        return {
-            key: value.item()
-            for key, value in found.items()
-            if key.endswith("_scale") and not value.shape and "weight" not in key
-        }
+        scales = [one for one in graph.initializer if one.name.endswith("_scale") and "weight" not in one.name]
+        return {one.name: numpy_helper.to_array(one).item() for one in scales if not one.dims}
 
     same, again, others = scales("a", texts(16, 4)), scales("b", texts(16, 4)), scales("c", texts(16, 5))
     fewer = scales("d", texts(1, 4))
@@ -175,10 +171,15 @@ def test_nothing_is_logged_and_the_root_logger_stays_as_it_is(
 
 
 def test_what_is_silenced_speaks_again_even_behind_an_error(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(KeyError), silenced():
+    def fail() -> None:
         logging.getLogger("library").warning("unheard")
-        logging.basicConfig(level=logging.DEBUG)
+        logging.basicConfig(level=logging.DEBUG, force=True)
         raise KeyError
+
+    before = logging.getLogger().level
+    with pytest.raises(KeyError), silenced():
+        fail()
+    assert logging.getLogger().level == before
     logging.getLogger("library").warning("heard")
     assert caplog.messages == ["heard"]
 
@@ -193,5 +194,5 @@ def test_answers_in_texts_are_refused(kind: Kind) -> None:
 
 @pytest.mark.parametrize("wrong", [{"kind": "int4"}, {"calibration_rows": 0}, {"bits": 8}])
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="quantise|kind|calibration_rows|bits"):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
         QuantiseSettings.model_validate(wrong)

@@ -61,7 +61,7 @@ def padded_form(model: TextModel) -> PaddedModel:
     # takes a tenth more nodes, and time.
     encoder.set_attn_implementation("eager")
     encoder.config.use_cache = False  # of a decoder, whose keys and values nobody asks for
-    return PaddedModel(model)
+    return PaddedModel(model).eval()
 
 
 def input_names(encoder: nn.Module) -> tuple[str, ...]:

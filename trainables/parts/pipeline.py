@@ -199,7 +199,7 @@ def calibration_losses(trial: Trial, model: TextModel, train: TextInputs) -> Ite
     count = min(config.pruning.calibration_rows, len(train.lengths))
     chosen = np.random.default_rng(trial.seed).choice(len(train.lengths), count, replace=False)
     model.eval()
-    for rows in in_parts(chosen, config.train.batch_size // trial.accumulate):
+    for rows in in_parts(chosen, max(1, config.train.batch_size // trial.accumulate)):
         texts = pack(train.tokens, rows, trial.device)
         yield text_loss(train.task.kind, model(texts), train.targets[rows], texts)
     train_mode(model)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 CAPABILITY = (8, 0)
 DTYPES = (torch.float16, torch.bfloat16)
-ROWS, COLUMNS = 32, 64  # a matrix's outputs and inputs must be multiples of these in 16 bits
+ROWS, COLUMNS = 32, 64  # a matrix's outputs and inputs are multiples of these; some of torch's kernels take less
 
 
 def is_two_four(weight: Tensor, inputs: int = 1) -> bool:
@@ -19,7 +19,7 @@ def is_two_four(weight: Tensor, inputs: int = 1) -> bool:
     rows = weight.detach().movedim(inputs, -1)
     if rows.shape[-1] % 4:
         return False
-    return bool((rows.unflatten(-1, (-1, 4)).count_nonzero(-1) <= 2).all())
+    return bool((rows.reshape(-1, 4).count_nonzero(1) <= 2).all())
 
 
 def fits(weight: Tensor) -> bool:
@@ -57,5 +57,5 @@ def with_sparse_kernels(model: nn.Module, device: str) -> str:
 
 
 def _convert(linear: Any) -> None:
-    sparse = torch.sparse.to_sparse_semi_structured(linear.weight.detach())  # type: ignore[no-untyped-call]
+    sparse = torch.sparse.to_sparse_semi_structured(linear.weight.detach())
     linear.weight = nn.Parameter(sparse, requires_grad=False)

@@ -240,7 +240,7 @@ def evaluate(trial: Trial, state: State) -> Evaluation:
     finished, report_split = pipeline.finished(), load(trial, run.encoder, "report")
     with TemporaryDirectory() as place:
         small, whole = Path(place, "small"), Path(place, "whole")
-        compressed.save(config, finished, run.encoder, run.train, small)
+        compressed.save(trial, finished, run.encoder, run.train, small)
         found = compressed.answers(trial, finished, small, report_split)
         metrics = {f"report.{name}": value for name, value in scores(found).items()}
         (own, first), *rest = found.items()
@@ -249,18 +249,19 @@ def evaluate(trial: Trial, state: State) -> Evaluation:
             more = compressed.answers(trial, finished, small, load(trial, run.encoder, "report", split))
             metrics |= {f"{split}.{name}": value for name, value in scores(more).items()}
             others |= {split if name == own else f"{split} {name}": one for name, one in more.items()}
-        overlay(dense := build(trial)[1], dense_weights(trial))
-        weights = weights_of(dense, dict(dense.named_parameters()))  # frozen ones may be pruned in `run.model`
-        others |= compressed.before(trial, run.model, pipeline.earlier(weights), report_split)
-        compressed.save_plain(config, dense, run.encoder, whole)
+        dense = dense_weights(trial)
+        others |= compressed.before(trial, run.model, pipeline.earlier(dense), report_split)
+        overlay(run.model, dense)
+        compressed.save_plain(trial, run.model, run.encoder, whole)
         metrics |= compressed.costs_beside(trial, small, whole, select.examples.texts[:160])
+        metrics |= compressed.two_four_costs(trial, finished, select)
     return Evaluation(metrics, first.predictions, first.targets, first.statistic, others)
 
 
 def export(trial: Trial, state: State, folder: Path) -> dict[str, Any]:
     """Write model, tokenizer and labels; what the registry says of it."""
     run, pipeline, _ = begin(replace(trial, restored=state))
-    return compressed.save(trial.config, pipeline.finished(), run.encoder, run.train, folder)
+    return compressed.save(trial, pipeline.finished(), run.encoder, run.train, folder)
 
 
 def inspect(config: Config) -> DataFacts:

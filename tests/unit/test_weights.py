@@ -1,42 +1,40 @@
-"""The weights of a model apart from it."""
+"""The weights of a text model apart from it."""
 
 import torch
-from torch import nn
 
+from tests.pruned_models import text_model
+from trainables.parts.encoders import embeddings_of
+from trainables.parts.text_model import TextModel
 from trainables.parts.weights import overlay, weights_of
 
 
-def model() -> nn.Sequential:
-    torch.manual_seed(0)
-    whole = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
-    whole[0].weight.requires_grad_(False)
-    return whole
-
-
-def test_they_are_copies_of_what_is_trained_and_come_back() -> None:
-    whole = model()
-    weights = weights_of(whole)
-    assert list(weights) == ["0.bias", "1.weight", "1.bias"]
-    before = {name: value.clone() for name, value in weights.items()}
+def add_one(model: TextModel) -> None:
     with torch.no_grad():
-        for parameter in whole.parameters():
+        for parameter in model.parameters():
             parameter.add_(1)
-    frozen = whole[0].weight.clone()
+
+
+def test_they_are_copies_and_come_back_into_the_same_parameters() -> None:
+    model = text_model("bert")
+    weights, parameters = weights_of(model), dict(model.named_parameters())
+    assert list(weights) == list(parameters)
+    before = {name: value.clone() for name, value in weights.items()}
+    add_one(model)
     assert all(torch.equal(weights[name], before[name]) for name in before)
-    parameters = list(whole.parameters())
-    overlay(whole, weights)
-    assert all(torch.equal(whole.get_parameter(name), before[name]) for name in before)
-    assert torch.equal(whole[0].weight, frozen)
-    assert all(one is other for one, other in zip(parameters, whole.parameters(), strict=True))  # the optimizer's
+    overlay(model, weights)
+    assert all(torch.equal(model.get_parameter(name), before[name]) for name in before)
+    assert all(model.get_parameter(name) is parameters[name] for name in before)  # the optimizer's
 
 
-def test_frozen_ones_that_were_changed_can_be_told_too() -> None:
-    whole = model()
-    weights = weights_of(whole, {"0.weight"})
-    assert list(weights) == [name for name, _ in whole.named_parameters()]
-    with torch.no_grad():
-        whole[0].weight.zero_()
-    overlay(whole, weights)
-    assert torch.equal(whole[0].weight, weights["0.weight"])
-    assert whole[0].weight.any()
-    assert not whole[0].weight.requires_grad
+def test_frozen_embeddings_stay_as_they_were_loaded_but_frozen_layers_may_be_pruned() -> None:
+    model = text_model("bert")
+    model.encoder.requires_grad_(False)
+    weights = weights_of(model)
+    left_out = {name for name, _ in model.named_parameters()} - weights.keys()
+    table = embeddings_of(model.encoder)
+    assert left_out == {f"encoder.embeddings.{name}" for name, _ in table.named_parameters()}
+    words = table.word_embeddings.weight.clone()
+    add_one(model)
+    overlay(model, weights)
+    assert torch.equal(table.word_embeddings.weight, words + 1)
+    assert all(torch.equal(model.get_parameter(name), value) for name, value in weights.items())

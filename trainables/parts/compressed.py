@@ -1,5 +1,6 @@
 """A text model at the end of its stages: its sizes, its files, its answers, and what it costs beside the dense one."""
 
+import copy
 import json
 from collections.abc import Mapping
 from itertools import cycle
@@ -9,19 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from raysweep.measure import folder_bytes, latency
+from raysweep.measure import folder_bytes, interleaved_latency, latency
 from raysweep.problems import UserError
 from raysweep.trial import Scored, Trial
 from trainables.parts import text_build
 from trainables.parts.batches import Texts
 from trainables.parts.compression import CompressionConfig
 from trainables.parts.encoders import Encoder, count
-from trainables.parts.footprint import Footprint, footprint, weight_bytes
+from trainables.parts.footprint import MANY, Footprint, footprint, weight_bytes
 from trainables.parts.onnx_files import save_onnx
 from trainables.parts.onnx_predictor import OnnxPredictor, feed
+from trainables.parts.packed import pack
 from trainables.parts.packed_weights import pack_tensors, unsigned_zeros
 from trainables.parts.pruning.check import check_pruning
 from trainables.parts.pruning.settings import UNITS, PruningSettings
+from trainables.parts.semi_structured import sparse_cores, with_sparse_kernels
 from trainables.parts.text_inputs import TextInputs, answered, scored
 from trainables.parts.text_model import Shape, TextModel
 from trainables.parts.text_predictor import FILE, save_model
@@ -38,14 +41,35 @@ def check_model(config: CompressionConfig) -> None:
         raise UserError(problems)
 
 
-def kernel(settings: PruningSettings) -> str:
+def kernel(settings: PruningSettings, device: str) -> str:
     """What computes a model in plain torch that was pruned so."""
     if not settings.on:
         return "dense float32 kernels"
     if not settings.structured:
-        return "dense float32 kernels: a mask alone is no speed-up"
+        return f"dense float32 kernels: a mask alone is no speed-up{_pattern(settings, device)}"
     also = "" if settings.targets[-1] in UNITS else "; the mask on what is left is no speed-up"
-    return f"dense float32 kernels on smaller matrices{also}"
+    return f"dense float32 kernels on smaller matrices{also}{_pattern(settings, device)}"
+
+
+def _pattern(settings: PruningSettings, device: str) -> str:
+    """What else could compute the pattern two of four."""
+    if "two_four" not in settings.targets:
+        return ""
+    return f"; {sparse_cores(device) or 'sparse tensor cores can take it in 16 bits, see latency.two_four_ms'}"
+
+
+def two_four_costs(trial: Trial, model: TextModel, select: TextInputs) -> dict[str, float]:
+    """Milliseconds of 16 texts in bfloat16 by sparse tensor cores, and by dense kernels; empty where there are none."""
+    if "two_four" not in trial.config.pruning.targets or sparse_cores(trial.device) is not None:
+        return {}
+    dense = copy.deepcopy(model).to(torch.bfloat16).eval()
+    sparse = copy.deepcopy(dense)
+    with_sparse_kernels(sparse, trial.device)
+    texts = pack(select.tokens, np.arange(min(MANY, len(select.lengths))), trial.device)
+    with torch.inference_mode():
+        calls = {"two_four": lambda: sparse(texts).cpu(), "dense16": lambda: dense(texts).cpu()}
+        times = interleaved_latency(calls, warmup=5, repeats=trial.config.measure.repeats)
+    return {f"latency.{name}_ms": time.p50_ms for name, time in times.items()}
 
 
 def costs(model: TextModel, encoder: Encoder, select: TextInputs, device: str) -> dict[str, float]:
@@ -60,19 +84,18 @@ def costs(model: TextModel, encoder: Encoder, select: TextInputs, device: str) -
     }
 
 
-def save_plain(config: CompressionConfig, model: TextModel, encoder: Encoder, folder: Path) -> None:
+def save_plain(trial: Trial, model: TextModel, encoder: Encoder, folder: Path) -> None:
     """Write a model in plain torch."""
-    told = text_build.told(config, encoder) | {"kernel": kernel(config.pruning)}
-    save_model(folder, model, encoder.tokenizer, told, text_build.sample(config))
+    told = text_build.told(trial.config, encoder) | {"kernel": kernel(trial.config.pruning, trial.device)}
+    save_model(folder, model, encoder.tokenizer, told, text_build.sample(trial.config))
 
 
-def save(
-    config: CompressionConfig, model: TextModel, encoder: Encoder, train: TextInputs, folder: Path
-) -> dict[str, Any]:
+def save(trial: Trial, model: TextModel, encoder: Encoder, train: TextInputs, folder: Path) -> dict[str, Any]:
     """Write a finished model, quantised if it shall be; what the registry says of it."""
+    config: CompressionConfig = trial.config
     facts = text_build.told(config, encoder)
     if config.quantise.kind == "none":
-        save_plain(config, model, encoder, folder)
+        save_plain(trial, model, encoder, folder)
     else:
         save_onnx(
             config.quantise, model, encoder.tokenizer, facts, text_build.sample(config), train.examples.texts, folder

@@ -75,17 +75,25 @@ class CompressionConfig(TextConfig):
 def _check_together(config: CompressionConfig) -> list[str]:
     """What settings of different groups do not allow together."""
     stages, kind = config.stages.split(), TASKS[config.data.task].kind
+    pruning, frozen = config.pruning, config.encoder.freeze == "all"
     wrong = {
         "train.schedule plateau has no place in stages of fixed length: use linear, cosine or constant":
             config.train.schedule == "plateau",
         "regulariser.kind is for the stage that prunes, but pruning.target is none: leave it out":
-            config.regulariser.kind != "none" and not config.pruning.on,
+            config.regulariser.kind != "none" and not pruning.on,
+        f"pruning.importance {pruning.importance} needs gradients of the encoder, but encoder.freeze is all":
+            frozen and pruning.on and pruning.importance in ("taylor", "movement"),
+        "pruning.regrow gradient needs gradients of the encoder, but encoder.freeze is all":
+            frozen and pruning.regrow == "gradient",
         "pruning.target is set, but stages does not name prune":
-            config.pruning.on and "prune" not in stages,
+            pruning.on and "prune" not in stages,
         "pruning.epochs is set, but stages does not name prune: set it to 0":
-            config.pruning.epochs > 0 and "prune" not in stages,
+            pruning.epochs > 0 and "prune" not in stages,
         "train.epochs is set, but stages does not name finetune: set it to 0":
             config.train.epochs > 0 and "finetune" not in stages,
+        "pruning.rewind starts again before all training: let finetune follow prune, and set train.epochs above 0":
+            pruning.on and config.pruning.rewind
+            and ("finetune" not in config.stages.partition("prune")[2] or config.train.epochs == 0),
         "quantise.kind is set, but stages does not name quantise":
             config.quantise.kind != "none" and "quantise" not in stages,
     }  # fmt: skip

@@ -81,13 +81,13 @@ class Pipeline:
         """
         tunes = self.stage is not None and self.stage.name == "finetune"
         if self.progress.trained(score) and tunes:
-            self.kept = self._weights()
+            self.kept = weights_of(self.model)
         self.progress.select = self.progress.best if tunes else score
         return self._advance()
 
     def earlier(self, dense: Weights) -> dict[str, Weights]:
         """The weights before each stage, whose first began with `dense`; the same names whatever is pruned."""
-        last = self._weights()
+        last = weights_of(self.model)
         return {"dense": dense, "pruned": last if self.pruned is None else self.pruned, "finetuned": last}
 
     def finished(self) -> TextModel:
@@ -109,7 +109,7 @@ class Pipeline:
         """For a checkpoint; `restore` goes on from it."""
         return {
             "progress": self.progress.state(),
-            "weights": arrays(self._weights()),
+            "weights": arrays(weights_of(self.model)),
             "pruning": self.pruning.state() if self.pruning else {},
             "pruned": arrays(self.pruned or {}),
             "kept": arrays(self.kept or {}),
@@ -121,10 +121,6 @@ class Pipeline:
         if self.pruning:
             self.pruning.restore(state["pruning"])
         self.kept, self.pruned = (tensors(state[name]) or None for name in ("kept", "pruned"))
-
-    def _weights(self) -> Weights:
-        """All that has changed: pruning changes frozen weights too."""
-        return weights_of(self.model, self.pruning.masks() if self.pruning else ())
 
     def _prunes(self) -> bool:
         return self.stage is not None and self.stage.name == "prune"
@@ -148,7 +144,7 @@ class Pipeline:
         """From here on the target is met. A lottery ticket starts again as it was before all training."""
         if self.pruning is not None:
             self.pruning.complete()
-        self.pruned = self._weights()
+        self.pruned = weights_of(self.model)
         self.progress.note("pruned", self.score())
         if self.untrained is not None:
             overlay(self.model, self.untrained())
@@ -211,6 +207,6 @@ def quantised(
     """The score on select of a model in fewer bits, and what that model costs."""
     with TemporaryDirectory() as place:
         folder = Path(place, "model")
-        compressed.save(trial.config, model, encoder, train, folder)
+        compressed.save(trial, model, encoder, train, folder)
         found = compressed.answers(trial, model, folder, select)
         return scores(found)["score"], compressed.quantised_costs(model, encoder, folder, select, trial.threads)

@@ -16,7 +16,6 @@ import torch
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from raysweep.problems import UserError
 from raysweep.recipe import DataFacts
 from raysweep.trial import Evaluation, Report, State, Trial
 from trainables.parts import optim, text_build
@@ -262,12 +261,6 @@ def export(trial: Trial, state: State, folder: Path) -> dict[str, Any]:
 
 def inspect(config: Config) -> DataFacts:
     """Facts about the data. Raises UserError with everything that would keep a trial from starting."""
-    problems = [*check_encoder(config.encoder), *check(config.dendrites)]
-    try:
-        facts = examples_facts(config.data)
-    except UserError as error:
-        problems += error.problems
-    if problems:
-        raise UserError(problems)
+    facts = examples_facts(config.data, [*check_encoder(config.encoder), *check(config.dendrites)])
     text_build.check_model(config)
     return facts

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raysweep.problems import UserError
 from raysweep.recipe import DataFacts
 from raysweep.trial import Evaluation, Report, State, Trial
 from trainables.parts import compressed, optim, text_build
@@ -243,18 +242,19 @@ def evaluate(trial: Trial, state: State) -> Evaluation:
         compressed.save(trial, finished, run.encoder, run.train, small)
         found = compressed.answers(trial, finished, small, report_split)
         metrics = {f"report.{name}": value for name, value in scores(found).items()}
+        metrics |= compressed.removal_difference(trial, run.model, finished, select)
         (own, first), *rest = found.items()
         others = dict(rest)
         for split in also_of(config.data):
             more = compressed.answers(trial, finished, small, load(trial, run.encoder, "report", split))
             metrics |= {f"{split}.{name}": value for name, value in scores(more).items()}
             others |= {split if name == own else f"{split} {name}": one for name, one in more.items()}
+        metrics |= compressed.two_four_costs(trial, finished, select)  # before it may get others' weights
         dense = dense_weights(trial)
         others |= compressed.before(trial, run.model, pipeline.earlier(dense), report_split)
         overlay(run.model, dense)
         compressed.save_plain(trial, run.model, run.encoder, whole)
         metrics |= compressed.costs_beside(trial, small, whole, select.examples.texts[:160])
-        metrics |= compressed.two_four_costs(trial, finished, select)
     return Evaluation(metrics, first.predictions, first.targets, first.statistic, others)
 
 
@@ -266,13 +266,7 @@ def export(trial: Trial, state: State, folder: Path) -> dict[str, Any]:
 
 def inspect(config: Config) -> DataFacts:
     """Facts about the data. Raises UserError with everything that would keep a trial from starting."""
-    problems = check_encoder(config.encoder)
-    try:
-        facts = examples_facts(config.data)
-    except UserError as error:
-        problems += error.problems
-    if problems:
-        raise UserError(problems)
+    facts = examples_facts(config.data, check_encoder(config.encoder))
     text_build.check_model(config)
     compressed.check_model(config)
     return facts

@@ -13,6 +13,7 @@ from raysweep.recipe import configure, find
 from raysweep.trial import Evaluation, Report, Trial
 from trainables import sparse_bert
 from trainables.parts.scores import SCORES
+from trainables.parts.semi_structured import is_two_four
 from trainables.parts.text_inputs import scored
 from trainables.parts.text_predictor import TextPredictor
 
@@ -75,9 +76,11 @@ def test_each_dense_model_is_another_one(trial: Any, tmp_path: Path) -> None:
 
 
 def test_a_resumed_trial_finds_its_dense_model(trial: Any, epochs: list[str]) -> None:
-    first, last = train(job := trial(WEIGHTS | {"train.epochs": 2}))
+    reports = sparse_bert.train(job := trial(WEIGHTS | {"train.epochs": 2}))
+    state = next(reports).state()
+    (last,) = reports
     epochs.clear()
-    (rest,) = train(replace(job, restored=first.state()))
+    (rest,) = train(replace(job, restored=state))
     assert epochs == ["small"]
     assert rest.metrics["stage.dense"] == last.metrics["stage.dense"]
 
@@ -134,6 +137,20 @@ def test_the_models_before_each_stage_are_scored_on_the_report_split(freeze: str
     assert not np.array_equal(pruned.predictions, dense.predictions)
     assert found.metrics["report.score"] == SCORES[found.statistic](found.predictions, found.targets)
     assert found.metrics["dense.file_bytes"] == dense.metrics["size.file_bytes"] > found.metrics["size.file_bytes"]
+
+
+def test_what_sparse_tensor_cores_are_timed_with_is_the_finished_model(
+    trial: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def noted(trial: Trial, model: Any, select: Any) -> dict[str, float]:
+        seen.append(is_two_four(model.encoder.encoder.layer[0].intermediate.dense.weight))
+        return {}
+
+    monkeypatch.setattr(sparse_bert.compressed, "two_four_costs", noted)
+    evaluated(trial(TINY | {"pruning.target": "two_four"}))
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("flat", [WEIGHTS | RISING, UNITS], ids=["weights", "units"])

@@ -31,6 +31,7 @@ from trainables.parts.text_predictor import FILE, save_model
 from trainables.parts.weights import Weights, overlay
 
 PREDICTED = 128  # texts at a time where no gradient is needed
+PROVEN, TOLERANCE = 64, 1e-4  # texts that a removal is proven on, and how far their logits may differ
 LOADER = "trainables.parts.sparse_predictor:load"
 
 
@@ -49,6 +50,17 @@ def kernel(settings: PruningSettings, device: str) -> str:
         return f"dense float32 kernels: a mask alone is no speed-up{_pattern(settings, device)}"
     also = "" if settings.targets[-1] in UNITS else "; the mask on what is left is no speed-up"
     return f"dense float32 kernels on smaller matrices{also}{_pattern(settings, device)}"
+
+
+def removal_difference(trial: Trial, masked: TextModel, removed: TextModel, select: TextInputs) -> dict[str, float]:
+    """The largest difference of a logit without heads and neurons from one where they are zero: the proof of removal."""
+    if masked is removed:
+        return {}
+    texts = pack(select.tokens, np.arange(min(PROVEN, len(select.lengths))), trial.device)
+    with torch.inference_mode():
+        difference = float((masked.eval()(texts) - removed.eval()(texts)).abs().max())
+    assert difference < TOLERANCE, f"what was removed differs by {difference} from what was masked"
+    return {"removal.difference": difference}
 
 
 def _pattern(settings: PruningSettings, device: str) -> str:

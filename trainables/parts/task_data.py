@@ -3,6 +3,7 @@
 The report split, and further ones, are only ever opened through `read_examples(settings, "report")`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 
@@ -27,10 +28,19 @@ def read_examples(settings: TaskDataSettings, split: Split, also: str | None = N
     return _read(settings, also or split).examples
 
 
-def examples_facts(settings: TaskDataSettings) -> DataFacts:
-    """Rows and content hash of each split, and what repeats. Raises UserError with the problems of all splits."""
-    layout = layout_of(settings)
-    return _facts(settings, None if layout.source == "synthetic" else stamp(layout.source))
+def examples_facts(settings: TaskDataSettings, problems: Sequence[Problem] = ()) -> DataFacts:
+    """Rows and content hash of each split, and what repeats.
+
+    Raises UserError with the problems of all splits behind `problems`, which were found elsewhere.
+    """
+    try:
+        layout = layout_of(settings)
+        facts = _facts(settings, None if layout.source == "synthetic" else stamp(layout.source))
+    except UserError as error:
+        raise UserError([*problems, *error.problems]) from error
+    if problems:
+        raise UserError(list(problems))
+    return facts
 
 
 @lru_cache(maxsize=8)

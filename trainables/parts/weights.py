@@ -10,7 +10,7 @@ Weights = dict[str, Tensor]
 
 
 def weights_of(model: TextModel) -> Weights:
-    """Copies of all parameters that training or pruning can change: all but frozen embeddings, which are the largest."""
+    """Copies of all parameters that training or pruning can change: all but frozen embeddings, mostly the largest."""
     frozen = {id(weight) for weight in embeddings_of(model.encoder).parameters() if not weight.requires_grad}
     return {name: weight.detach().clone() for name, weight in model.named_parameters() if id(weight) not in frozen}
 

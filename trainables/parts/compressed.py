@@ -53,7 +53,7 @@ def kernel(settings: PruningSettings, device: str) -> str:
 
 
 def removal_difference(trial: Trial, masked: TextModel, removed: TextModel, select: TextInputs) -> dict[str, float]:
-    """The largest difference of a logit without heads and neurons from one where they are zero: the proof of removal."""
+    """The largest difference of a logit without heads and neurons from one where they are zero: removal is proven."""
     if masked is removed:
         return {}
     texts = pack(select.tokens, np.arange(min(PROVEN, len(select.lengths))), trial.device)

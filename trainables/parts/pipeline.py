@@ -156,6 +156,8 @@ class Pipeline:
             overlay(self.model, self.kept)
             self.progress.note("finetuned", self.progress.best)
             self.kept = None
+        if self.pruning is not None:
+            self.pruning.check_held()
 
     def _quantise(self) -> None:
         if self.quantise is not None:

@@ -28,7 +28,9 @@ RISING: Flat = {"pruning.schedule": "cubic", "pruning.epochs": 2, "pruning.every
 @pytest.fixture
 def trial(tmp_path: Path) -> Any:
     def make(flat: Flat, **changes: Any) -> Trial:
-        return replace(Trial("t0000", configure(find("sparse_bert"), flat), 1, tmp_path, tmp_path / "shared"), **changes)
+        return replace(
+            Trial("t0000", configure(find("sparse_bert"), flat), 1, tmp_path, tmp_path / "shared"), **changes
+        )
 
     return make
 

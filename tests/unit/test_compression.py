@@ -98,6 +98,12 @@ def test_the_dense_model_is_the_same_whatever_comes_after_it(flat: Flat) -> None
     assert config_of(flat).dense_key(1) == config_of({}).dense_key(1)
 
 
+def test_with_a_learning_rate_of_its_own_the_dense_model_does_not_depend_on_the_trials() -> None:
+    one, other = (config_of({"dense.lr": 1e-3, "train.lr": lr}).dense_key(1) for lr in (1e-4, 1e-5))
+    assert one == other
+    assert one != config_of({"dense.lr": 1e-4, "train.lr": 1e-3}).dense_key(1)
+
+
 @pytest.mark.parametrize("flat", EARLIER, ids=lambda flat: "+".join(flat))
 def test_the_dense_model_is_another_one_if_it_is_trained_otherwise(flat: Flat) -> None:
     assert config_of(flat).dense_key(1) != config_of({}).dense_key(1)

@@ -57,7 +57,8 @@ class CompressionConfig(TextConfig):
         """All that the weights of dense model `number` depend on; JSON."""
         later = {"variant", "stages", "pruning", "regulariser", "distill", "quantise", "measure"}
         key = self.model_dump(mode="json", exclude=later) | {"number": number}
-        key["train"] = {name: value for name, value in key["train"].items() if name not in ("epochs", "patience")}
+        unused = {"epochs", "patience"} | ({"lr"} if self.dense.lr else set())
+        key["train"] = {name: value for name, value in key["train"].items() if name not in unused}
         return key
 
     @field_validator("stages")

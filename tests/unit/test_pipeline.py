@@ -206,6 +206,21 @@ def test_weights_before_each_stage_are_told_by_name() -> None:
     assert same(found["finetuned"], course.after[1])
 
 
+def test_weights_that_were_finetuned_before_pruning_are_told_as_they_were_then(tmp_path: Path) -> None:
+    course = Course(epochs=(0, 1), order="finetune prune", schedule="one_shot")
+    dense = weights_of(course.model)
+    course.run()
+    checkpoint.save(course.pipeline.state(), tmp_path / "state")
+    restored = Course(epochs=(0, 1), order="finetune prune", schedule="one_shot").pipeline
+    restored.restore(checkpoint.load(tmp_path / "state"))
+    for pipeline in (course.pipeline, restored):
+        found = pipeline.earlier(dense)
+        assert found["finetuned"][QUERY].all()
+        assert int((found["pruned"][QUERY] == 0).sum()) == found["pruned"][QUERY].numel() // 2
+        kept = found["pruned"][QUERY] != 0
+        assert torch.equal(found["finetuned"][QUERY][kept], found["pruned"][QUERY][kept])
+
+
 @torch.no_grad()
 def logits(model: TextModel) -> Tensor:
     return model.eval()(texts())

@@ -45,6 +45,7 @@ class Pipeline:
     progress: StageProgress = field(default_factory=StageProgress)
     kept: Weights | None = None  # the best of the present stage
     pruned: Weights | None = None  # at the end of the stage that prunes
+    finetuned: Weights | None = None  # at the end of fine-tuning, if pruning comes after it
     quantised: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -88,7 +89,8 @@ class Pipeline:
     def earlier(self, dense: Weights) -> dict[str, Weights]:
         """The weights before each stage, whose first began with `dense`; the same names whatever is pruned."""
         last = weights_of(self.model)
-        return {"dense": dense, "pruned": last if self.pruned is None else self.pruned, "finetuned": last}
+        named = {"pruned": self.pruned, "finetuned": self.finetuned}
+        return {"dense": dense, **{name: last if weights is None else weights for name, weights in named.items()}}
 
     def finished(self) -> TextModel:
         """The model of this moment without the heads and neurons that are pruned: a smaller copy, if there are any."""
@@ -112,6 +114,7 @@ class Pipeline:
             "weights": arrays(weights_of(self.model)),
             "pruning": self.pruning.state() if self.pruning else {},
             "pruned": arrays(self.pruned or {}),
+            "finetuned": arrays(self.finetuned or {}),
             "kept": arrays(self.kept or {}),
         }
 
@@ -120,7 +123,8 @@ class Pipeline:
         overlay(self.model, tensors(state["weights"]))
         if self.pruning:
             self.pruning.restore(state["pruning"])
-        self.kept, self.pruned = (tensors(state[name]) or None for name in ("kept", "pruned"))
+        earlier = (tensors(state[name]) or None for name in ("kept", "pruned", "finetuned"))
+        self.kept, self.pruned, self.finetuned = earlier
 
     def _prunes(self) -> bool:
         return self.stage is not None and self.stage.name == "prune"
@@ -156,6 +160,8 @@ class Pipeline:
             overlay(self.model, self.kept)
             self.progress.note("finetuned", self.progress.best)
             self.kept = None
+        if "prune" in [stage.name for stage in self.stages[self.progress.over :]]:
+            self.finetuned = weights_of(self.model)
         if self.pruning is not None:
             self.pruning.check_held()
 

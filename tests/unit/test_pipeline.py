@@ -1,6 +1,7 @@
 """A model that goes through its stages: what each of them leaves, and what is kept in the end."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest

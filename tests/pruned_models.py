@@ -12,6 +12,7 @@ from trainables.parts import optim, synthetic
 from trainables.parts.batches import Tokenised
 from trainables.parts.packed import Packed, pack
 from trainables.parts.pruning.importance import Losses
+from trainables.parts.pruning.masks import unpacked
 from trainables.parts.pruning.session import Pruning
 from trainables.parts.pruning.settings import PruningSettings, RegulariserSettings
 from trainables.parts.text_model import Shape, TextModel, start_head
@@ -109,6 +110,11 @@ class Session:
         self.model.load_state_dict(state["weights"])
         optim.restore(self.optimizer, state["optimizer"])
         self.pruning.restore(state["pruning"])
+
+
+def kept_weights(model: TextModel, pruning: Pruning) -> dict[str, Tensor]:
+    """The single weights that stay, as a checkpoint has them: bool by the name of their matrix."""
+    return unpacked(pruning.state()["kept"]["weights"], dict(model.named_parameters()))
 
 
 def given_settings(target: str, **changes: Any) -> PruningSettings:

@@ -261,7 +261,9 @@ def evaluate(trial: Trial, state: State) -> Evaluation:
 def export(trial: Trial, state: State, folder: Path) -> dict[str, Any]:
     """Write model, tokenizer and labels; what the registry says of it."""
     run, pipeline, _ = begin(replace(trial, restored=state))
-    return compressed.save(trial, pipeline.finished(), run.encoder, run.train, folder)
+    finished = pipeline.finished()
+    card = compressed.save(trial, finished, run.encoder, run.train, folder)
+    return card | compressed.two_four_told(trial, finished, pipeline.left_whole)
 
 
 def inspect(config: Config) -> DataFacts:

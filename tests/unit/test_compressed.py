@@ -14,7 +14,7 @@ from raysweep.recipe import configure, find
 from raysweep.trial import Trial
 from tests.text_models import encoder_folder, moved
 from trainables import sparse_bert
-from trainables.parts import compressed
+from trainables.parts import compressed, semi_structured
 from trainables.parts.footprint import weight_bytes
 from trainables.parts.packed import pack
 from trainables.parts.pruning.settings import PruningSettings
@@ -133,6 +133,23 @@ def test_told_bytes_of_the_file_are_those_of_the_file(tmp_path: Path) -> None:
     assert 0 < header < 16_384  # names and shapes
     assert card["weight_bytes"] == (tmp_path / "model" / "model.safetensors").stat().st_size
     assert card["bytes"] == folder_bytes(tmp_path / "model")
+
+
+def test_where_sparse_tensor_cores_are_the_card_tells_what_they_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = Finished(tmp_path, {"pruning.target": "two_four"})
+    before = [weight.clone() for weight in finished.model.parameters()]
+    assert compressed.two_four_costs(finished.trial, finished.model, finished.select) == {}
+    for module in (compressed, semi_structured):
+        monkeypatch.setattr(module, "sparse_cores", lambda device: None)
+    monkeypatch.setattr(torch.sparse, "to_sparse_semi_structured", lambda weight: weight)
+    told = compressed.two_four_told(finished.trial, finished.model, {"a.weight": 22})
+    taken = "2:4 kernels of sparse tensor cores for 12 of 13 matrices; dense are head.classifier"
+    assert told == {"two_four": taken, "left_whole": ["a.weight: 22 inputs"]}
+    timed = compressed.two_four_costs(finished.trial, finished.model, finished.select)
+    assert set(timed) == {"latency.two_four_ms", "latency.dense16_ms"}
+    assert all(map(torch.equal, before, finished.model.parameters()))
 
 
 def test_a_quantised_model_answers_by_its_file(tmp_path: Path) -> None:

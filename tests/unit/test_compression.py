@@ -11,6 +11,7 @@ from trainables.parts.stages import Stage
 Flat = dict[str, Any]
 WEIGHTS: Flat = {"pruning.target": "weights"}
 UNITS: Flat = {"pruning.target": "heads+neurons"}
+FROZEN: Flat = {"encoder.freeze": "all"}
 RISING: Flat = {"pruning.schedule": "cubic", "pruning.epochs": 1}
 
 
@@ -48,6 +49,11 @@ WRONG: list[tuple[Flat, str]] = [
     (WEIGHTS | RISING | {"pruning.begin": 0.5, "pruning.end": 0.5}, "begin must lie before end"),
     (UNITS | RISING | {"pruning.regrow": "gradient"}, "regrow brings single weights back while training"),
     (WEIGHTS | {"pruning.sparsity": 1.0}, "less than 1"),
+    (
+        WEIGHTS | RISING | FROZEN | {"pruning.importance": "movement"},
+        "importance movement needs gradients of the encoder",
+    ),
+    (WEIGHTS | RISING | FROZEN | {"pruning.regrow": "gradient"}, "regrow gradient needs gradients of the encoder"),
     ({"measure.repeats": 1}, "greater than or equal to 5"),
 ]
 

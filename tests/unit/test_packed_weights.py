@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trainables.parts.model_files import WEIGHTS, write_weights
-from trainables.parts.packed_weights import pack_tensors, read_weights, unpack_tensors, write_packed
+from trainables.parts.packed_weights import pack_tensors, packed_bytes, read_weights, unpack_tensors, write_packed
 
 KINDS = [
     torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int8, torch.uint8,
     torch.int16, torch.int32, torch.int64, torch.bool, torch.complex64, torch.complex128,
 ]  # fmt: skip
+
+FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 
 
 def sparse(*shape: int, share: float = 0.9, seed: int = 0) -> Tensor:
@@ -127,6 +130,24 @@ def test_both_kinds_of_folders_are_read(tmp_path: Path) -> None:
         Module().load_state_dict(found)
     packed, plain = ((tmp_path / folder / WEIGHTS).stat().st_size for folder in ("packed", "plain"))
     assert packed < 0.3 * plain, "a fifth of the values, and a 32nd"
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3000), st.floats(0, 1), st.sampled_from([*FLOATS, torch.int8, torch.complex64])),
+        max_size=4,
+    )
+)
+def test_bytes_are_counted_as_they_are_written(parts: list[tuple[int, float, torch.dtype]]) -> None:
+    """All of the file but its header, which begins with its own length; a zero of either sign is one."""
+    module = nn.Module()
+    for number, (count, share, kind) in enumerate(parts):
+        values = sparse(count, share=share, seed=number)
+        module.register_buffer(f"part{number}", torch.where(values == 0, -values, values).to(kind))
+    with TemporaryDirectory() as folder:
+        write_packed(Path(folder), module)
+        file = (Path(folder) / WEIGHTS).read_bytes()
+    assert packed_bytes(module.state_dict()) == len(file) - 8 - int.from_bytes(file[:8], "little")
 
 
 def test_what_a_mask_leaves_of_negative_weights_is_zero(tmp_path: Path) -> None:

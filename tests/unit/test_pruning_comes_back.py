@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.pruned_models import RISING, TOTAL, Session, given_settings
+from tests.pruned_models import RISING, TOTAL, Session, given_settings, kept_weights
 from trainables.parts.pruning.movement import Movement
 
 
@@ -30,11 +30,11 @@ def test_movement_lets_weights_come_back_while_training() -> None:
     asleep: dict[tuple[str, int], float] = {}
     woken = 0
     for step in range(20):
-        before = {name: session.model.get_parameter(name).detach().clone() for name in session.pruning.masks()}
-        masks = session.pruning.masks()
+        masks = kept_weights(session.model, session.pruning)
+        before = {name: session.model.get_parameter(name).detach().clone() for name in masks}
         seen = watch(session)
         session.step(step)
-        for name, mask in session.pruning.masks().items():
+        for name, mask in kept_weights(session.model, session.pruning).items():
             old = masks.get(name, torch.ones_like(mask)).flatten()
             for place in (old & ~mask.flatten()).nonzero().flatten().tolist() if name in before else ():
                 asleep[name, place] = float(before[name].flatten()[place])
@@ -65,16 +65,17 @@ def test_grown_weights_start_at_zero_and_as_many_go(regrow: str) -> None:
     session, grown = Session(chosen, TOTAL), []
     session.pruning.start()
     for step in range(TOTAL):
-        before, seen = session.pruning.masks(), watch(session)
+        before, seen = kept_weights(session.model, session.pruning), watch(session)
         session.step(step)
         session.pruning.check_held()
-        back = {name: mask & ~before[name] for name, mask in session.pruning.masks().items()}
+        after = kept_weights(session.model, session.pruning)
+        back = {name: mask & ~before[name] for name, mask in after.items()}
         assert all(not seen[name][places].any() for name, places in back.items())
         assert all(
             bool(session.model.get_parameter(name)[places].any()) for name, places in back.items() if places.any()
         )
         grown.append([int(places.sum()) for places in back.values()])
-    kept = [mask.numel() // 2 for mask in session.pruning.masks().values()]
+    kept = [mask.numel() // 2 for mask in before.values()]
     assert grown[0] == [round(0.4 * count) for count in kept]
     assert sum(grown[3]) < sum(grown[0])
     assert sum(grown[-1]) == 0
@@ -84,11 +85,11 @@ def test_what_grows_is_where_the_gradient_is_largest() -> None:
     chosen = given_settings("weights", regrow="gradient", regrow_share=0.4, epochs=1)
     session = Session(chosen, TOTAL)
     session.pruning.start()
-    before = session.pruning.masks()
+    before = kept_weights(session.model, session.pruning)
     for parameter in session.model.parameters():
         parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
     gradients = {name: session.model.get_parameter(name).grad.abs().clone() for name in before}  # type: ignore[union-attr]
     session.pruning.before_step(0)
-    for name, mask in session.pruning.masks().items():
+    for name, mask in kept_weights(session.model, session.pruning).items():
         back, still = mask & ~before[name], ~mask & ~before[name]
         assert float(gradients[name][back].min()) >= float(gradients[name][still].max())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.pruned_models import RISING, TOTAL, Session, at_once, given_settings, text_model
+from tests.pruned_models import RISING, TOTAL, Session, at_once, given_settings, kept_weights, text_model
 from trainables.parts.pruning.check import check_pruning
 from trainables.parts.pruning.removal import remove, sizes_of
 from trainables.parts.pruning.session import Pruning
@@ -52,6 +52,11 @@ def without_units(model: TextModel, pruning: Pruning) -> TextModel:
     smaller = copy.deepcopy(model)
     remove(smaller, smaller.encoder, pruning.kept_units())
     return smaller
+
+
+def stays(model: TextModel, pruning: Pruning) -> dict[str, Tensor]:
+    """Single weights and units that stay."""
+    return kept_weights(model, pruning) | pruning.kept_units()
 
 
 def nested(smaller: Mapping[str, Tensor], larger: Mapping[str, Tensor]) -> bool:
@@ -139,7 +144,8 @@ def test_stopped_after_any_step_it_goes_on_to_the_bit(case: str) -> None:
         weights = session.model.state_dict()
         assert all(torch.equal(value, weights[name]) for name, value in whole.model.state_dict().items()), done
         assert session.pruning.report() == whole.pruning.report()
-        assert all(torch.equal(mask, session.pruning.masks()[name]) for name, mask in whole.pruning.masks().items())
+        found = stays(session.model, session.pruning)
+        assert all(torch.equal(mask, found[name]) for name, mask in stays(whole.model, whole.pruning).items())
         session.pruning.check_held()
 
 
@@ -152,13 +158,16 @@ def test_what_is_pruned_stays_pruned(importance: str, scope: str) -> None:
         for step in range(TOTAL):
             session.step(step)
             session.pruning.check_held()
-            seen.append(session.pruning.masks())
+            seen.append(stays(session.model, session.pruning))
         assert all(nested(after, before) for before, after in pairwise(seen))
         assert len({sum(int(mask.sum()) for mask in masks.values()) for masks in seen}) > 3
 
 
 def test_random_pruning_takes_away_more_of_the_same() -> None:
-    kept = [at_once(given_settings("weights", importance="random", sparsity=s))[1].masks() for s in (0.2, 0.5, 0.9)]
+    kept = [
+        kept_weights(*at_once(given_settings("weights", importance="random", sparsity=share)))
+        for share in (0.2, 0.5, 0.9)
+    ]
     assert nested(kept[1], kept[0])
     assert nested(kept[2], kept[1])
 
@@ -205,7 +214,7 @@ def test_any_share_of_any_target_is_met_exactly(target: str, share: float, scope
         assert sum(zeros(removed)) == round(share * sum(sizes(removed)))
     else:
         assert sum(zeros(removed)) == 0
-    assert all(not model.get_parameter(name)[~mask].any() for name, mask in pruning.masks().items())
+    assert all(not model.get_parameter(name)[~mask].any() for name, mask in kept_weights(model, pruning).items())
 
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert", "gpt2"])
@@ -241,7 +250,7 @@ def test_gradients_of_pruned_weights_do_not_count() -> None:
     for parameter in session.model.parameters():
         parameter.grad = torch.ones_like(parameter)
     session.pruning.mask_gradients()
-    for name, mask in session.pruning.masks().items():
+    for name, mask in kept_weights(session.model, session.pruning).items():
         assert torch.equal(session.model.get_parameter(name).grad, mask.float())  # type: ignore[arg-type]
 
 
@@ -287,7 +296,7 @@ def test_a_lottery_ticket_has_its_first_weights_where_it_was_not_pruned() -> Non
     session.model.load_state_dict(first)
     session.pruning.after_step()
     session.pruning.check_held()
-    masks = session.pruning.masks()
+    masks = kept_weights(session.model, session.pruning)
     assert all(
         torch.equal(value, first[name] * masks.get(name, 1)) for name, value in session.model.state_dict().items()
     )
@@ -295,7 +304,7 @@ def test_a_lottery_ticket_has_its_first_weights_where_it_was_not_pruned() -> Non
 
 def test_a_weight_that_is_not_zero_any_more_is_found() -> None:
     model, pruning = at_once(given_settings("weights"))
-    name, mask = next(iter(pruning.masks().items()))
+    name, mask = next(iter(kept_weights(model, pruning).items()))
     model.get_parameter(name).data[~mask] = 1e-30
     with pytest.raises(AssertionError, match=name):
         pruning.check_held()
@@ -303,5 +312,5 @@ def test_a_weight_that_is_not_zero_any_more_is_found() -> None:
 
 def test_nothing_is_pruned_without_a_target() -> None:
     session = Session(given_settings("none", epochs=1), 3).run()
-    assert session.pruning.masks() == {}
+    assert stays(session.model, session.pruning) == {}
     assert session.pruning.report() == {"sparsity.weights": 0, "sparsity.heads": 0, "sparsity.neurons": 0}

@@ -11,11 +11,14 @@ from safetensors.torch import load_file
 
 from raysweep.recipe import configure, find
 from raysweep.trial import Evaluation, Report, Trial
+from tests.pruned_models import kept_weights
+from tests.text_models import encoder_folder
 from trainables import sparse_bert
 from trainables.parts.scores import SCORES
 from trainables.parts.semi_structured import is_two_four
 from trainables.parts.text_inputs import scored
 from trainables.parts.text_predictor import TextPredictor
+from trainables.parts.weights import weights_of
 
 Flat = dict[str, Any]
 TINY: Flat = {"data.train_rows": 64, "train.lr": 3e-3, "train.batch_size": 16, "pruning.calibration_rows": 16}
@@ -141,6 +144,37 @@ def test_the_models_before_each_stage_are_scored_on_the_report_split(freeze: str
     assert found.metrics["dense.file_bytes"] == dense.metrics["size.file_bytes"] > found.metrics["size.file_bytes"]
 
 
+@pytest.mark.parametrize("target", ["weights", "heads+neurons"])
+def test_taylor_ranks_a_frozen_encoder_as_one_that_learns(target: str, trial: Any) -> None:
+    def pruned(importance: str, freeze: str) -> dict[str, torch.Tensor]:
+        flat = {"pruning.importance": importance, "encoder.freeze": freeze, "dense.epochs": 0, "train.epochs": 0}
+        run, pipeline, _ = sparse_bert.begin(trial(TINY | flat | {"pruning.target": target}))
+        pipeline.begin()
+        learns = [weight.requires_grad for weight in run.model.encoder.parameters()]
+        assert all(learns) if freeze == "none" else not any(learns)
+        return {name: weight == 0 for name, weight in weights_of(run.model).items()}
+
+    frozen, learning, other = pruned("taylor", "all"), pruned("taylor", "none"), pruned("magnitude", "all")
+    name = "encoder.encoder.layer.0.output.dense.weight"
+    assert all(torch.equal(zeros, learning[name]) for name, zeros in frozen.items())
+    assert int(frozen[name].count_nonzero()) == int(other[name].count_nonzero()) == 64 * 256 // 2
+    assert not torch.equal(frozen[name], other[name])
+
+
+def test_the_card_tells_what_takes_two_of_four_and_what_was_left_whole(trial: Any, tmp_path: Path) -> None:
+    folder = encoder_folder(tmp_path / "odd", "bert", intermediate_size=22)
+    at_once = TINY | {"encoder.name": folder, "encoder.max_length": 40, "dense.epochs": 0, "train.epochs": 0}
+    cards = {}
+    for target in ("two_four", "weights"):
+        job = trial(at_once | {"pruning.target": target})
+        cards[target] = sparse_bert.export(job, train(job)[-1].state(), tmp_path / target)
+    words = "dense kernels: no sparse tensor cores on cpu; the 2:4 pattern alone is no speed-up"
+    assert cards["two_four"]["two_four"] == words
+    matrices = [f"encoder.encoder.layer.{layer}.output.dense.weight" for layer in range(2)]
+    assert cards["two_four"]["left_whole"] == [f"{name}: 22 inputs" for name in matrices]
+    assert cards["two_four"].keys() - cards["weights"].keys() == {"two_four", "left_whole"}
+
+
 def test_what_sparse_tensor_cores_are_timed_with_is_the_finished_model(
     trial: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,11 +200,11 @@ def test_the_exported_model_is_pruned_and_answers_as_the_trained_one(flat: Flat,
     pipeline.pruning.check_held()
     wanted = scored(run.model, select, 64, "cpu")["accuracy"].predictions
     assert (served.predict(select.examples.texts).argmax(1) == wanted).all()
-    pruned = {name: mask for name, mask in pipeline.pruning.masks().items() if name.endswith("query.weight")}
+    pruned = {name: weight for name, weight in run.model.named_parameters() if name.endswith("query.weight")}
     assert len(pruned) == 2
-    for name, mask in pruned.items():
+    for name, masked in pruned.items():
         there = served.model.get_parameter(name)
-        assert int(there.count_nonzero()) == int(mask.count_nonzero()) == mask.numel() // 2
+        assert int(there.count_nonzero()) == int(masked.count_nonzero()) == masked.numel() // 2
         assert there.numel() == (64 * 64 if flat is not UNITS else 32 * 64)
     assert card["nonzero"] == sum(int(weight.count_nonzero()) for weight in served.model.parameters())
 
@@ -194,7 +228,7 @@ def test_a_lottery_ticket_is_what_was_before_all_training_with_a_new_optimizer(
     assert [set(counts) for counts in steps] == [{4}, {4}, {4}]
     run, pipeline, _ = sparse_bert.begin(replace(job, restored=ticket))
     assert pipeline.pruning is not None
-    masks, drawn = pipeline.pruning.masks(), sparse_bert.untrained(job)
+    masks, drawn = kept_weights(run.model, pipeline.pruning), sparse_bert.untrained(job)
     dense = sparse_bert.dense_weights(job)
     for name, weight in run.model.named_parameters():
         torch.testing.assert_close(weight.detach(), drawn[name] * masks.get(name, 1), rtol=0, atol=1e-9)

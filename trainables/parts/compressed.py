@@ -21,7 +21,7 @@ from trainables.parts.footprint import MANY, Footprint, footprint, weight_bytes
 from trainables.parts.onnx_files import save_onnx
 from trainables.parts.onnx_predictor import OnnxPredictor, feed
 from trainables.parts.packed import pack
-from trainables.parts.packed_weights import pack_tensors, unsigned_zeros
+from trainables.parts.packed_weights import packed_bytes
 from trainables.parts.pruning.check import check_pruning
 from trainables.parts.pruning.settings import UNITS, PruningSettings
 from trainables.parts.semi_structured import sparse_cores, with_sparse_kernels
@@ -75,8 +75,7 @@ def two_four_costs(trial: Trial, model: TextModel, select: TextInputs) -> dict[s
     if "two_four" not in trial.config.pruning.targets or sparse_cores(trial.device) is not None:
         return {}
     dense = copy.deepcopy(model).to(torch.bfloat16).eval()
-    sparse = copy.deepcopy(dense)
-    with_sparse_kernels(sparse, trial.device)
+    sparse, _ = on_sparse_cores(model, trial.device)
     texts = pack(select.tokens, np.arange(min(MANY, len(select.lengths))), trial.device)
     with torch.inference_mode():
         calls = {"two_four": lambda: sparse(texts).cpu(), "dense16": lambda: dense(texts).cpu()}
@@ -84,14 +83,30 @@ def two_four_costs(trial: Trial, model: TextModel, select: TextInputs) -> dict[s
     return {f"latency.{name}_ms": time.p50_ms for name, time in times.items()}
 
 
+def two_four_told(trial: Trial, model: TextModel, left_whole: Mapping[str, int]) -> dict[str, Any]:
+    """What the registry says of the pattern two of four: its kernels in bfloat16, and the matrices that are without it.
+
+    `left_whole` has the names of these and how many inputs they have, which is no multiple of 4.
+    """
+    if "two_four" not in trial.config.pruning.targets:
+        return {}
+    _, kernels = on_sparse_cores(model, trial.device)
+    return {"two_four": kernels, "left_whole": [f"{name}: {inputs} inputs" for name, inputs in left_whole.items()]}
+
+
+def on_sparse_cores(model: TextModel, device: str) -> tuple[TextModel, str]:
+    """A copy in bfloat16 for sparse tensor cores, if `device` has them, and words that say which kernels will run."""
+    sparse = copy.deepcopy(model).to(torch.bfloat16).eval()
+    return sparse, with_sparse_kernels(sparse, device)
+
+
 def costs(model: TextModel, encoder: Encoder, select: TextInputs, device: str) -> dict[str, float]:
     """Sizes of a model in plain torch, and milliseconds of one text through it in this process."""
     told = text_build.sized(model, encoder, count(model))
-    tensors, _ = pack_tensors(unsigned_zeros(model.state_dict()))
     return {
         **{name: told[name] for name in ("size.parameters", "size.bytes", "size.reduction")},
         "size.nonzero": nonzero(model),
-        "size.file_bytes": sum(tensor.nbytes for tensor in tensors.values()),
+        "size.file_bytes": packed_bytes(model.state_dict()),
         "time.latency_ms": text_build.step_latency(model, select, device),
     }
 

@@ -30,7 +30,7 @@ class MeasureSettings(Settings):
     """What is measured of a finished model beside the dense one."""
 
     repeats: int = Field(50, ge=5, le=10_000, description="how often each model answers one text, and 16")
-    memory: bool = Field(True, description="memory of a fresh process that serves each; takes some seconds a process")
+    memory: bool = Field(True, description="memory of two fresh processes for each, one at a time")
 
 
 class CompressionConfig(TextConfig):
@@ -82,8 +82,8 @@ def _check_together(config: CompressionConfig) -> list[str]:
             config.train.schedule == "plateau",
         "regulariser.kind is for the stage that prunes, but pruning.target is none: leave it out":
             config.regulariser.kind != "none" and not pruning.on,
-        f"pruning.importance {pruning.importance} needs gradients of the encoder, but encoder.freeze is all":
-            frozen and pruning.on and pruning.importance in ("taylor", "movement"),
+        "pruning.importance movement needs gradients of the encoder, but encoder.freeze is all":
+            frozen and pruning.on and pruning.importance == "movement",
         "pruning.regrow gradient needs gradients of the encoder, but encoder.freeze is all":
             frozen and pruning.regrow == "gradient",
         "pruning.target is set, but stages does not name prune":

@@ -58,7 +58,7 @@ def padded_form(model: TextModel) -> PaddedModel:
         model = copy.deepcopy(model).cpu().float().eval()
     encoder: Any = model.encoder
     # Attention in single steps: what torch's fused one becomes in ONNX guards against rows without any token, which
-    # takes a tenth more nodes, and time.
+    # takes more nodes.
     encoder.set_attn_implementation("eager")
     encoder.config.use_cache = False  # of a decoder, whose keys and values nobody asks for
     return PaddedModel(model).eval()

@@ -31,7 +31,7 @@ def pack_tensors(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
     for name, tensor in state.items():
         tensor = tensor.detach().cpu().contiguous()
         bits = _bits(tensor)
-        if bits is None or not _smaller(bits):
+        if bits is None or not _smaller(tensor, int(bits.count_nonzero())):
             tensors[name] = tensor
             continue
         kept = bits != 0
@@ -48,9 +48,22 @@ def _bits(tensor: Tensor) -> Tensor | None:
     return None if kind is None else tensor.flatten().view(kind)
 
 
-def _smaller(bits: Tensor) -> bool:
-    zeros = bits.numel() - int(bits.count_nonzero())
-    return zeros * bits.element_size() > -(-bits.numel() // 8) + _TOLD
+def packed_bytes(state: Mapping[str, Tensor]) -> int:
+    """Bytes of these tensors in the file that `write_packed` writes, whose header comes on top; nothing is packed."""
+    return sum(_packed_bytes(tensor, int(tensor.count_nonzero())) for tensor in state.values())
+
+
+def _packed_bytes(tensor: Tensor, kept: int) -> int:
+    return kept * tensor.element_size() + _mask_bytes(tensor) if _smaller(tensor, kept) else tensor.nbytes
+
+
+def _smaller(tensor: Tensor, kept: int) -> bool:
+    """Whether a tensor with so many numbers that are not zero becomes smaller."""
+    return (tensor.numel() - kept) * tensor.element_size() > _mask_bytes(tensor) + _TOLD
+
+
+def _mask_bytes(tensor: Tensor) -> int:
+    return -(-tensor.numel() // 8)
 
 
 def unpack_tensors(tensors: Mapping[str, Tensor], index: str) -> dict[str, Tensor]:

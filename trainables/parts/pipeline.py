@@ -101,6 +101,11 @@ class Pipeline:
         remove(small, small.encoder, kept)
         return small
 
+    @property
+    def left_whole(self) -> dict[str, int]:
+        """Matrices that two_four leaves whole, and how many inputs they have; empty for other targets."""
+        return self.pruning.skipped if self.pruning else {}
+
     def metrics(self) -> dict[str, float]:
         """What the report of an epoch says of the stages."""
         stages = {f"stage.{name}": score for name, score in self.progress.scores.items()}

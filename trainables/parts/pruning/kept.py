@@ -46,7 +46,7 @@ class Kept:
         if "two_four" in self._settings.targets:
             self.weights = self._patterned(scores)
         else:
-            allowed = self._allowed() if self.units else None  # all of them: faster
+            allowed = self._allowed() if self.units else None  # all of them
             self.weights = selection.keep_weights(scores, share, self._settings.scope, allowed)
 
     def exchange(self, scores: Scores, growth: Scores, share: float) -> None:

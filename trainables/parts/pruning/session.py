@@ -125,10 +125,6 @@ class Pruning:
         """bool [units] by the name of the group; empty if no units are pruned."""
         return dict(self._kept.units)
 
-    def masks(self) -> dict[str, Tensor]:
-        """bool by the name of the parameter, True where a weight stays; without what stays whole."""
-        return dict(self._held.masks)
-
     def state(self) -> State:
         """What `restore` needs, on the same model with its weights, to go on to the bit."""
         return {

@@ -1,12 +1,11 @@
 """The sides of `benchmarks.pruning`, each in a process of its own: they time models in turns, and say what they saw."""
 
-import copy
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle, islice
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -17,31 +16,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.measured import write_result
-from raysweep.measure import interleaved_latency
+from benchmarks.pruning_removal import WARMUP, Found, Options, removal, text_model
 from trainables.parts import optim
 from trainables.parts.batches import in_parts, tokens_of
-from trainables.parts.encoders import Encoder, EncoderSettings, load_encoder, train_mode
+from trainables.parts.encoders import Encoder, train_mode
 from trainables.parts.footprint import footprint
 from trainables.parts.onnx_files import save_onnx
 from trainables.parts.pace import hold_memory
 from trainables.parts.packed import Packed, pack
-from trainables.parts.pruning.removal import remove
 from trainables.parts.pruning.selection import two_of_four
 from trainables.parts.pruning.session import Pruning
 from trainables.parts.pruning.settings import PruningSettings, RegulariserSettings
-from trainables.parts.pruning.units import groups_of
 from trainables.parts.quantise import Kind, QuantiseSettings
 from trainables.parts.task_data import TaskDataSettings, labels_of, read_examples
-from trainables.parts.text_model import Shape, TextModel, start_head
+from trainables.parts.text_model import TextModel
 from trainables.parts.text_predictor import save_model
 
-Options = dict[str, Any]
-Found = list[dict[str, Any]]
-LENGTHS = {"as they are": 128, "40 tokens": 40, "128 tokens": 128}  # and where texts are cut
-BATCHES = (1, 16)
 KINDS = [kind for kind in get_args(Kind) if kind != "none"]
 LOADER = "trainables.parts.sparse_predictor:load"
-WARMUP = 5
 BATCH = 32  # texts of a training step
 MASKS: dict[str, dict[str, Any]] = {  # what is pruned, and how, while training
     "weights": {"target": "weights"},
@@ -52,74 +44,6 @@ MASKS: dict[str, dict[str, Any]] = {  # what is pruned, and how, while training
 # The weight matrices of ModernBERT-base with a classifier of two labels, outputs and inputs: 22 layers, and the head.
 MODERNBERT = [*[(2304, 768), (768, 768), (2304, 768), (768, 1152)] * 22, (768, 768), (2, 768)]
 SQUARE = (768, 768)
-
-
-def text_model(options: Options) -> tuple[TextModel, Encoder]:
-    """The encoder with all its layers, and a classifier of two labels."""
-    encoder = load_encoder(EncoderSettings(name=options["encoder"]), seed=1)
-    model = TextModel(encoder.model, Shape(outputs=2))
-    start_head(model, 1, None)
-    return model, encoder
-
-
-def halved(model: TextModel) -> TextModel:
-    """A copy without every second head and every second neuron of feed-forward layers."""
-    small = copy.deepcopy(model)
-    kept = {group.name: torch.arange(group.units) % 2 == 0 for group in groups_of(small, small.encoder)}
-    remove(small, small.encoder, kept)
-    return small
-
-
-def removal(options: Options) -> Found:
-    """Milliseconds of the dense model and of half of it, by length of texts and batch."""
-    dense, encoder = text_model(options)
-    models = {"dense": dense.eval(), "removed": halved(dense).eval()}
-    texts = read_examples(TaskDataSettings(task="sst2", source=options["data"]), "report").texts
-    found = []
-    for name, longest in LENGTHS.items():
-        shown = joined(texts, longest) if name != "as they are" else [str(text) for text in texts]
-        for size in BATCHES:
-            batches = [shown[start : start + size] for start in range(0, 8 * size, size)]
-            tokens = [tokens_of(encoder.tokenizer, batch, longest) for batch in batches]
-            told = {"texts": name, "batch": size, "tokens": float(np.mean([one.lengths.mean() for one in tokens]))}
-            packs = [pack(one, np.arange(size)) for one in tokens]
-            whole = {key: from_texts(model, encoder.tokenizer, batches, longest) for key, model in models.items()}
-            alone = {key: from_tokens(model, packs) for key, model in models.items()}
-            for what, calls in (("text to answer", whole), ("model alone", alone)):
-                found.append({**told, "what": what, "ms": in_turns(calls, options["repeats"])})
-    return found
-
-
-def joined(texts: Sequence[Any], words: int) -> list[str]:
-    """Texts of so many words, which are at least so many tokens: the given ones end to end, cut anew."""
-    stream = cycle(word for text in texts for word in text.split())
-    return [" ".join(islice(stream, words)) for _ in range(8 * max(BATCHES))]
-
-
-def from_texts(
-    model: TextModel, tokenizer: Any, batches: Sequence[Sequence[str]], longest: int
-) -> Callable[[], Tensor]:
-    """From texts to the chance of each label: tokeniser, embeddings and all behind them."""
-    turns = cycle(batches)
-
-    def answer() -> Tensor:
-        tokens = tokens_of(tokenizer, next(turns), longest)
-        chances: Tensor = model(pack(tokens, np.arange(len(tokens)))).softmax(1)
-        return chances
-
-    return answer
-
-
-def from_tokens(model: TextModel, batches: Sequence[Packed]) -> Callable[[], Tensor]:
-    """From tokens to logits: embeddings and all behind them."""
-    turns = cycle(batches)
-    return lambda: model(next(turns))
-
-
-def in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each."""
-    with torch.inference_mode():
-        return {name: found.p50_ms for name, found in interleaved_latency(calls, WARMUP, repeats).items()}
 
 
 def quantised(options: Options) -> Found:

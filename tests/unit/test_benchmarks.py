@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import measured, nothing, overhead, pruning, pruning_sides, truth
+from benchmarks import measured, nothing, overhead, pruning, pruning_removal, pruning_sides, truth
 from benchmarks.sweeps import idle_sweep
 from raysweep.engine import inline
 from trainables.parts.pruning.removal import sizes_of
@@ -51,12 +51,23 @@ def test_kept_values_are_counted_rung_by_rung():
     assert (restart.kept, restart.recorded) == (2, 4)
 
 
-def test_ratios_of_pruning_are_taken_inside_of_a_round():
+@pytest.mark.parametrize(("form", "said"), [("onnx", "met"), ("torch", "")])
+def test_ratios_of_pruning_are_taken_inside_of_a_round_and_judged_in_one_form(form, said):
     told = {"texts": "as they are", "tokens": 21.5, "batch": 1, "what": "model alone"}
-    times = [(10.0, 6.0), (20.0, 14.0), (4.0, 2.4)]
-    rounds = [[{**told, "ms": {"dense": dense, "removed": removed}}] for dense, removed in times]
-    *_, line = pruning.removal(rounds)[-1].splitlines()
-    assert line == "| as they are | 21.50 | 1 | model alone | 10.00 | 6.00 | 0.60 | met | 0.60, 0.70, 0.60 |"
+    told |= {"model": "removed, onnx", "peer": f"dense, {form}"}
+    times = [(6.0, 10.0), (14.0, 20.0), (2.4, 4.0)]
+    rounds = [[{**told, "ms": {"model": model, "peer": peer}}] for model, peer in times]
+    *_, title, page = pruning.removal(rounds)
+    assert title == f"### removed, onnx / dense, {form}"
+    head, _, line = page.splitlines()
+    assert f"| removed, onnx, ms | dense, {form}, ms |" in head
+    assert line == f"| as they are | 21.50 | 1 | model alone | 6.00 | 10.00 | 0.60 | {said} | 0.60, 0.70, 0.60 |"
+
+
+def test_all_forms_of_a_smaller_model_are_compared_with_dense_ones():
+    pairs = pruning_removal.LIKE + pruning_removal.UNLIKE
+    assert len(set(pairs)) == len(pairs) == 6
+    assert all(model.startswith("removed, ") and peer.startswith("dense, ") for model, peer in pairs)
 
 
 @pytest.mark.parametrize(
@@ -94,14 +105,14 @@ def test_the_timed_matrices_are_those_of_modernbert_and_the_loop_chooses_the_sam
 
 
 def test_joined_texts_have_as_many_words_as_are_asked_for():
-    texts = pruning_sides.joined(["a b c", "d e"], 4)
+    texts = pruning_removal.joined(["a b c", "d e"], 4)
     assert texts[:2] == ["a b c d", "e a b c"]
     assert len(texts) == 8 * 16
 
 
 def test_half_of_every_layer_is_removed():
-    model, _ = pruning_sides.text_model({"encoder": "embedded"})
-    whole, half = sizes_of(model.encoder), sizes_of(pruning_sides.halved(model).encoder)
+    model, _ = pruning_removal.text_model({"encoder": "embedded"})
+    whole, half = sizes_of(model.encoder), sizes_of(pruning_removal.halved(model).encoder)
     assert half == {kind: [(count + 1) // 2 for count in counts] for kind, counts in whole.items()}
 
 

@@ -84,25 +84,25 @@ references:
 """
 
 
-def load(text: str, *overrides: str) -> SweepFile:
+def load(text: str, *overrides: str, kind: type[Toy] = Toy) -> SweepFile:
     """The checked sweep of a file `s.yaml` with this text."""
-    with tempfile.TemporaryDirectory() as folder, known():
+    with tempfile.TemporaryDirectory() as folder, known(kind):
         path = Path(folder, "s.yaml")
         path.write_text(text)
         return load_sweep(path, overrides)
 
 
 @contextmanager
-def known() -> Iterator[None]:
+def known(kind: type[Toy] = Toy) -> Iterator[None]:
     """Within this, `toy` is the one recipe."""
-    with mock.patch.object(recipe, "names", return_value={"toy": lambda: Toy("toy")}):
+    with mock.patch.object(recipe, "names", return_value={"toy": lambda: kind("toy")}):
         yield
 
 
-def problems(text: str, *overrides: str) -> list[str]:
+def problems(text: str, *overrides: str, kind: type[Toy] = Toy) -> list[str]:
     """Every problem of a file with this text."""
     with pytest.raises(UserError) as caught:
-        load(text, *overrides)
+        load(text, *overrides, kind=kind)
     found = [str(problem) for problem in caught.value.problems]
     return [problem[problem.index("s.yaml") :] if problem.startswith("/") else problem for problem in found]
 

@@ -114,10 +114,12 @@ def sync(folder: Folder) -> None:
 def recipes() -> None:
     """The recipes that can be swept, with what they report."""
     table = Table("recipe", "what it trains", "reports", box=None, pad_edge=False)
-    for name in sorted(names()):
-        recipe = find(name)
+    found = {name: find(name) for name in sorted(names())}
+    for name, recipe in found.items():
         table.add_row(name, summary(recipe), ", ".join(recipe.METRICS))
     out.print(table)
+    if any("*" in metric for recipe in found.values() for metric in recipe.METRICS):
+        out.print("A star is any name that the sweep file gives.")
 
 
 @app.command()

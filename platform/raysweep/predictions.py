@@ -1,12 +1,19 @@
-"""The file of what one trial predicted on the report split: written where it was trained, read for the proof."""
+"""What one trial predicted on the report split, and what scores it: written where it was trained, read for the proof.
+
+The predictions stand in a file, what scores them in the journal: a text, or of several stretches a list of lists
+[statistic, size, chance].
+"""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from raysweep.trial import Evaluation, Scored, Statistic
+from raysweep.trial import Evaluation, Scored, Scoring, Statistic, Stretch
+
+Journalled = Statistic | list[list[Any]]
 
 
 def save_predictions(evaluation: Evaluation, path: Path) -> None:
@@ -19,14 +26,26 @@ def save_predictions(evaluation: Evaluation, path: Path) -> None:
     os.replace(fresh, path)
 
 
-def load_predictions(path: Path, statistic: Statistic, others: Mapping[str, Statistic]) -> Evaluation:
-    """What `save_predictions` wrote, without metrics; the statistics are the journal's."""
+def load_predictions(path: Path, statistic: Journalled, others: Mapping[str, Journalled]) -> Evaluation:
+    """What `save_predictions` wrote, without metrics; the statistics are as the journal has them."""
     with np.load(path) as arrays:
         further = {
-            name: Scored(arrays[f"{_prefix(name)}predictions"], arrays[f"{_prefix(name)}targets"], kind)
+            name: Scored(arrays[f"{_prefix(name)}predictions"], arrays[f"{_prefix(name)}targets"], scoring(kind))
             for name, kind in others.items()
         }
-        return Evaluation({}, arrays["predictions"], arrays["targets"], statistic, further)
+        return Evaluation({}, arrays["predictions"], arrays["targets"], scoring(statistic), further)
+
+
+def journalled(statistic: Scoring) -> Journalled:
+    """What scores predictions, as the journal has it."""
+    if isinstance(statistic, str):
+        return statistic
+    return [[name, int(size), float(chance)] for name, size, chance in statistic]
+
+
+def scoring(found: Journalled) -> Scoring:
+    """What a journal has, as a recipe gave it."""
+    return found if isinstance(found, str) else tuple(Stretch(*one) for one in found)
 
 
 def _prefix(name: str) -> str:

@@ -27,9 +27,13 @@ class UserError(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+def nearest(word: str, known: Sequence[str]) -> str | None:
+    """The known word that a word was meant as, if one is near."""
+    return next(iter(get_close_matches(word, known, n=1, cutoff=0.6)), None)
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str | None:
     """A hint that names the nearest known word, or lists the known words when none is near and they are few."""
-    near = get_close_matches(word, known, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean '{near[0]}'?"
+    if near := nearest(word, known):
+        return f"did you mean '{near}'?"
     return f"known: {', '.join(sorted(known))}" if 0 < len(known) <= 12 else None

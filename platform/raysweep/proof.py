@@ -8,10 +8,10 @@ import numpy as np
 
 from raysweep.evidence import Arm, confirm
 from raysweep.journal import Record
-from raysweep.predictions import load_predictions
+from raysweep.predictions import Journalled, load_predictions
 from raysweep.problems import Problem, UserError
 from raysweep.spec import SweepSpec
-from raysweep.trial import Evaluation, Scored, Statistic
+from raysweep.trial import Evaluation, Scored
 
 
 def prove(found: Sequence[Record], spec: SweepSpec, folder: Path) -> dict[str, Any] | None:
@@ -68,7 +68,7 @@ def _stacked(scored: Sequence[Evaluation | Scored]) -> Scored:
     return Scored(np.stack([one.predictions for one in scored]), scored[0].targets, scored[0].statistic)
 
 
-def _check_others(others: Mapping[str, Mapping[str, Statistic]]) -> None:
+def _check_others(others: Mapping[str, Mapping[str, Journalled]]) -> None:
     """Raises UserError when a trial lacks a further score that another seed of its arm has."""
     names = dict.fromkeys(name for found in others.values() for name in found)
     missing = [(trial, name) for trial, found in others.items() for name in names if name not in found]

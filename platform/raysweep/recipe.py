@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict
 
+from raysweep.patterns import fit
 from raysweep.problems import Problem, UserError, did_you_mean
 from raysweep.trial import Evaluation, Report, State, Trial
 
@@ -48,7 +49,10 @@ class DataFacts:
 
 
 class Recipe(Protocol):
-    """A module of this shape is a recipe. `METRICS` names what its reports carry, with a sentence for each."""
+    """A module of this shape is a recipe.
+
+    `METRICS` names what its reports carry, with a sentence for each; in `select.*.score` the star is any one name.
+    """
 
     __name__: str
     __doc__: str | None
@@ -100,6 +104,11 @@ def find(name: str) -> Recipe:
 def summary(recipe: Recipe) -> str:
     """The first line of a recipe's docstring."""
     return (recipe.__doc__ or "").strip().partition("\n")[0]
+
+
+def reports(recipe: Recipe, metric: str) -> bool:
+    """Whether METRICS names this metric, itself or with a star in place of a name."""
+    return fit(recipe.METRICS, metric) is not None
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:

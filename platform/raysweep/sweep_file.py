@@ -11,15 +11,16 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from raysweep.overrides import apply_overrides
+from raysweep.patterns import fit, suggested
 from raysweep.problems import Problem, UserError, did_you_mean
-from raysweep.recipe import Recipe, configure, find
+from raysweep.recipe import Recipe, configure, find, reports
 from raysweep.space import Space, compile_space
 from raysweep.space.compile import read_values
 from raysweep.space.domains import Fixed
 from raysweep.space.fields import Fields
 from raysweep.spec import SweepSpec
-from raysweep.validation import dotted, expectation, model_at, shown, suggestion
-from raysweep.yaml_file import KeyPath, Place, YamlFile, read_yaml
+from raysweep.validation import EXPECTED, dotted, expectation, model_at, place_of, shown, suggestion
+from raysweep.yaml_file import Place, YamlFile, read_yaml
 
 DRAWS = 200  # random configurations that constraints are tried on
 INSPECTED = 20  # distinct ones among them that the recipe looks at
@@ -111,8 +112,8 @@ class _Checked:
             return
         for index, objective in enumerate(objectives):
             metric = objective.get("metric") if isinstance(objective, dict) else None
-            if isinstance(metric, str) and metric not in self.recipe.METRICS:
-                hint = did_you_mean(metric, list(self.recipe.METRICS))
+            if isinstance(metric, str) and not reports(self.recipe, metric):
+                hint = suggested(metric, list(self.recipe.METRICS))
                 message = f"the recipe {self.spec.recipe} reports no metric '{metric}'"
                 self._problems.append(self._place.problem(("objectives", index, "metric"), message, hint))
 
@@ -135,7 +136,9 @@ class _Checked:
         with self._collected("constraints"):
             self._problems += _rejections(space, self._place)
             if self.recipe is not None and len(self.references) == len(self.spec.references):
-                self._problems += _misfits(self.recipe, _trials(space, self.references), self._place)
+                trials = _trials(space, self.references)
+                self._problems += _misfits(self.recipe, trials, self._place)
+                self._problems += _nameless(self.recipe, self.spec, trials, self._place)
 
 
 def _of_space(detail: ErrorDetails) -> bool:
@@ -144,7 +147,7 @@ def _of_space(detail: ErrorDetails) -> bool:
 
 def _block_problem(detail: ErrorDetails, place: Place) -> Problem:
     """Pydantic's error as a problem with its line."""
-    keys: KeyPath = tuple(key for key in detail["loc"] if key != "[key]")
+    keys = place_of(detail)
     context, name = detail.get("ctx", {}), keys[-1]
     model = model_at(SweepSpec, keys[:-1])
     fields = {field.alias or name: field for name, field in model.model_fields.items()} if model else {}
@@ -224,20 +227,37 @@ def _misfits(recipe: Recipe, configs: Sequence[dict[str, Any]], place: Place) ->
     return [*found.values(), *missing]
 
 
+def _nameless(recipe: Recipe, spec: SweepSpec, configs: Sequence[dict[str, Any]], place: Place) -> Iterator[Problem]:
+    """Objectives whose metric has a name where METRICS has a star, and configurations that name nothing so."""
+    fields = Fields(recipe.Config)
+    chosen = [names for config in configs if (names := fields.chosen(config))]
+    known = sorted(set[str]().union(*chosen))
+    for index, metric in enumerate(objective.metric for objective in spec.objectives):
+        found, spot = fit(recipe.METRICS, metric), place.at(("objectives", index, "metric"))
+        for name in found.names if found and known else ():
+            if name not in known:
+                yield spot.problem(f"{metric}: the space names no '{name}'", did_you_mean(name, known))
+            elif any(name not in names for names in chosen):
+                yield spot.problem(f"{metric}: some configurations have no '{name}'", "each branch must have it")
+
+
 def _placed(problem: Problem, place: Place) -> Problem:
     """A recipe's problem at the line of the setting that it begins with, if the file sets it."""
-    keys = ("space", problem.message.partition(":")[0])
-    if problem.file or not (keys in place.lines or keys in place.overrides):
-        return problem
-    return place.problem(keys, problem.message, problem.hint)
+    path = problem.message.partition(":")[0]
+    settings = (keys for keys in (*place.lines, *place.overrides) if keys[:1] == ("space",))
+    keys = next((keys for keys in settings if ".".join(map(str, keys[1:])) == path), None)
+    return problem if problem.file or not keys else place.problem(keys, problem.message, problem.hint)
 
 
 def _misfit(detail: ErrorDetails, config: dict[str, Any], file: str | None) -> Problem:
-    where = f"{dotted(detail['loc'])}: " if detail["loc"] else ""
+    path = dotted(place_of(detail))
     if detail["type"] == "missing":
-        return Problem(f"the recipe has no default for '{dotted(detail['loc'])}'", file, hint="set it in the space")
-    settings = ", ".join(f"{path}={shown(value)}" for path, value in config.items())
-    return Problem(f"{where}{expectation(detail)}", file, hint=f"in the configuration {settings}")
+        return Problem(f"the recipe has no default for '{path}'", file, hint="set it in the space")
+    said = expectation(detail)
+    if detail["type"] in EXPECTED:
+        said = f"expected {said}, found {shown(detail['input'])}"
+    settings = ", ".join(f"{setting}={shown(value)}" for setting, value in config.items())
+    return Problem(f"{path}: {said}" if path else said, file, hint=f"in the configuration {settings}")
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,19 @@ State = dict[str, Any]
 # How predictions are scored; larger is better, at most 1. `f1` is the F1 of the label 1. For `mean` the predictions are
 # the scores that each example was given, and the targets the best ones that it could have been given.
 Statistic = Literal["spearman", "pearson", "accuracy", "macro_f1", "f1", "matthews", "mean"]
+
+
+class Stretch(NamedTuple):
+    """Examples that are scored together, mostly one task's: how many follow each other, and what guessing scores."""
+
+    statistic: Statistic
+    size: int
+    chance: float = 0.0
+
+
+# One score of all examples, or one of several tasks: then the examples of all tasks stand end to end, and the score is
+# the mean over the stretches of (score - chance) / (1 - chance), where 0 is guessing and 1 perfect.
+Scoring = Statistic | tuple[Stretch, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +69,37 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Predictions and targets, both of shape (examples,), and which statistic scores them."""
+    """Predictions and targets, both of shape (examples,), and what scores them."""
 
     predictions: npt.NDArray[np.float64]
     targets: npt.NDArray[np.float64]
-    statistic: Statistic
+    statistic: Scoring
+
+    def __post_init__(self) -> None:
+        _check(self.statistic, len(self.targets))
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """The trained model on the report split: metrics, and each example's prediction and target for paired tests.
 
-    `predictions` and `targets` have shape (examples,); `statistic` says which score compares them. `others` are further
-    scores by name, on the same or on other examples: they are reported for each arm and decide nothing.
+    `predictions` and `targets` have shape (examples,); `statistic` says which score compares them, or which stretches
+    of the examples have which. `others` are further scores by name, on the same or on other examples: they are reported
+    for each arm and decide nothing.
     """
 
     metrics: dict[str, float]
     predictions: npt.NDArray[np.float64]
     targets: npt.NDArray[np.float64]
-    statistic: Statistic
+    statistic: Scoring
     others: dict[str, Scored] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check(self.statistic, len(self.targets))
+
+
+def _check(statistic: Scoring, examples: int) -> None:
+    """Here and not in the proof alone, which comes when everything is trained."""
+    if not isinstance(statistic, str):
+        assert sum(one.size for one in statistic) == examples, f"{statistic} are not {examples} examples"
+        assert all(one.size > 0 and 0 <= one.chance < 1 for one in statistic), statistic

@@ -8,7 +8,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from raysweep.problems import did_you_mean
+from raysweep.problems import nearest
 
 EXPECTED = {
     "string_type": "text",
@@ -52,8 +52,8 @@ def suggestion(error: ErrorDetails) -> str | None:
     """What to do about a wrong value, where that is clear."""
     found = error["input"]
     if error["type"] == "literal_error" and isinstance(found, str):
-        hint = did_you_mean(found, error["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", "))
-        return hint if hint and hint.startswith("did") else None
+        near = nearest(found, error["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", "))
+        return f"did you mean '{near}'?" if near else None
     if error["type"] in ("int_type", "float_type") and is_number_text(found):
         return f"{found} in quotes is text: leave the quotes out"
     if error["type"] == "string_type" and isinstance(found, (bool, int, float)):
@@ -69,6 +69,11 @@ def is_number_text(value: Any) -> bool:
         return False
 
 
+def place_of(error: ErrorDetails) -> tuple[Any, ...]:
+    """The keys and list positions that lead to what is wrong; a wrong key counts as what stands under it."""
+    return tuple(key for key in error["loc"] if key != "[key]")
+
+
 def dotted(keys: Sequence[Any]) -> str:
     """`objectives[0].goal` for the path of an error."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
@@ -76,12 +81,24 @@ def dotted(keys: Sequence[Any]) -> str:
 
 def group_model(annotation: Any) -> type[BaseModel] | None:
     """The model that a field holds: the annotation itself, or the one model of `Model | None`."""
-    if isinstance(annotation, type) and get_origin(annotation) is None:
-        return annotation if issubclass(annotation, BaseModel) else None
+    given = _given(annotation)
+    plain = isinstance(given, type) and get_origin(given) is None
+    return given if plain and issubclass(given, BaseModel) else None
+
+
+def entry_model(annotation: Any) -> type[BaseModel] | None:
+    """The model of each entry of an open group, `dict[str, Model]`, whose names the sweep file chooses."""
+    given = _given(annotation)
+    parts = get_args(given) if get_origin(given) is dict else ()
+    return group_model(parts[1]) if parts else None
+
+
+def _given(annotation: Any) -> Any:
+    """What a field holds unless it is null: the one other part of `... | None`."""
     if get_origin(annotation) not in (Union, UnionType):
-        return None
+        return annotation
     parts = [part for part in get_args(annotation) if part is not type(None)]
-    return group_model(parts[0]) if len(parts) == 1 else None
+    return parts[0] if len(parts) == 1 else None
 
 
 def model_at(model: type[BaseModel], keys: Sequence[Any]) -> type[BaseModel] | None:

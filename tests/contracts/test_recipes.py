@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,9 +23,10 @@ import numpy.typing as npt
 import pytest
 
 from raysweep.engine import checkpoint
-from raysweep.recipe import configure, find, nested
+from raysweep.recipe import configure, find, nested, reports
 from raysweep.sweep_file import load_sweep
 from raysweep.trial import Evaluation, Report, Trial
+from raysweep.validation import entry_model, group_model
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(module.name for module in pkgutil.iter_modules([str(ROOT / "trainables")]) if not module.ispkg)
@@ -47,6 +49,18 @@ HALF: Flat = {"pruning.begin": 0.5, "pruning.importance": "taylor"}
 UNITS: Flat = {"pruning.target": "heads+neurons"}
 FIRST_TUNED: Flat = {"stages": "finetune prune", "train.grad_clip": 1.0, "pruning.regrow": "gradient"}
 INT8: Flat = {"quantise.kind": "static_int8", "quantise.calibration_rows": 16}
+TWO: Flat = {"tasks.topic.data.task": "trec", "tasks.topic.data.train_rows": 64, "tasks.feeling.data.task": "sst2"}
+TWO |= {"tasks.feeling.data.train_rows": 40, "tasks.feeling.loss": "binary", "train.epochs": 3, "train.lr": 3e-3}
+PAIRED: Flat = {"tasks.inference.data.task": "mnli", "tasks.likeness.data.task": "stsb", "train.epochs": 2}
+PAIRED |= {"tasks.inference.data.train_rows": 48, "tasks.likeness.data.train_rows": 40, "train.lr": 3e-3}
+ONE_LAYER: Flat = {"freezing.kind": "gradual", "train.layer_decay": 0.8, "train.schedule": "linear"}
+PROBED: Flat = {"probe.enabled": True, "probe.each_epoch": True}
+NORMED: Flat = {
+    "pooling.projection": 12,
+    "pooling.activation": "tanh",
+    "pooling.residual": True,
+    "pooling.layer_norm": True,
+}
 VARIANTS: dict[str, dict[str, Flat]] = {
     "nexus": {
         "plain": TINY | {"adapter.dropout": 0.1, "train.schedule": "linear", "train.weight_decay": 0.1},
@@ -72,6 +86,19 @@ VARIANTS: dict[str, dict[str, Flat]] = {
         "lottery": SPARSE | POOLER | {"data.task": "stsb", "pruning.target": "heads+weights", "pruning.rewind": True},
         "tuned": SPARSE | RISING | FIRST_TUNED | {"pruning.target": "weights", "pruning.scope": "global"},
         "quantised": SPARSE | INT8 | {"data.task": "mnli", "pruning.target": "neurons+two_four", "pruning.epochs": 0},
+    },
+    "multitask": {
+        "shared": TWO | NORMED | {"sampling.kind": "sqrt", "train.grad_clip": 1.0, "tasks.topic.hidden": 16},
+        "frozen": TWO | {"freezing.kind": "backbone", "pooling.kind": "cls+mean", "pooling.combine": "gated"},
+        "gradual": TWO | ONE_LAYER | PROBED | {"balance.kind": "pcgrad", "sampling.kind": "round_robin"},
+        "two_phase": TWO | {"freezing.kind": "two_phase", "balance.kind": "gradnorm", "sampling.kind": "round_robin"},
+        "separate": TWO
+        | PROBED
+        | {"sharing": "none", "pooling.kind": "max", "freezing.kind": "head", "freezing.head": "topic"},
+        "pairs": PAIRED | {"balance.kind": "uncertainty", "pooling.kind": "cls", "train.patience": 1},
+        "mixed": TWO
+        | PAIRED
+        | {"tasks.topic.weight": 0.5, "sampling.kind": "temperature", "sampling.temperature": 3.0},
     },
 }
 CASES = {
@@ -124,7 +151,7 @@ def evaluation(trained: Trained) -> Evaluation:
 def test_reports_are_finite_known_and_one_step_apart(trained: Trained) -> None:
     assert [step for step, _ in trained.numbers] == list(range(1, len(trained.numbers) + 1))
     for _, metrics in trained.numbers:
-        assert set(metrics) <= set(trained.recipe.METRICS)
+        assert [metric for metric in metrics if not reports(trained.recipe, metric)] == []
         assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())
 
 
@@ -272,8 +299,26 @@ def served_answers(flat: Flat, served: Callable[[list[Any]], Any], statistic: st
     return np.array([token_f1(text, gold) for text, gold in zip(found, golds, strict=True)])
 
 
+def served_tasks(flat: Flat, served: Callable[[list[Any]], Any], statistic: Any) -> npt.NDArray[np.float64]:
+    from trainables.parts.multitask.predictor import MultitaskPredictor
+    from trainables.parts.task_data import TaskDataSettings, read_examples
+
+    predictor, found = served.__self__, []  # type: ignore[attr-defined]
+    assert isinstance(predictor, MultitaskPredictor)
+    for name, task in sorted(nested(flat)["tasks"].items()):
+        examples = read_examples(TaskDataSettings(**task["data"]), "report")
+        outputs = predictor.predict(name, examples.texts).astype(np.float64)
+        found.append(outputs.argmax(axis=1).astype(np.float64) if outputs.ndim == 2 else outputs)
+    return np.concatenate(found)
+
+
 # What an exported model alone predicts for the report split, by recipe.
-SERVED = {"nexus": served_cosines, "dendritic_bert": served_answers, "sparse_bert": served_answers}
+SERVED = {
+    "nexus": served_cosines,
+    "dendritic_bert": served_answers,
+    "sparse_bert": served_answers,
+    "multitask": served_tasks,
+}
 
 
 def test_another_process_trains_alike_and_serves_what_was_exported(tmp_path: Path) -> None:
@@ -308,7 +353,7 @@ def test_every_setting_of_a_recipe_has_its_sentence(name: str) -> None:
     def unsaid(model: Any, place: str) -> list[str]:
         found = []
         for field, info in model.model_fields.items():
-            inner = info.annotation if hasattr(info.annotation, "model_fields") else None
+            inner = group_model(info.annotation) or entry_model(info.annotation)
             found += [] if info.description else [f"{place}{field}"]
             found += unsaid(inner, f"{place}{field}.") if inner else []
         return found
@@ -320,8 +365,8 @@ def test_every_setting_of_a_recipe_has_its_sentence(name: str) -> None:
 @pytest.mark.parametrize("file", SWEEP_FILES, ids=lambda file: file.stem)
 def test_every_sweep_file_loads(file: Path) -> None:
     text, overrides = file.read_text(), []
-    if "data.source: synthetic" not in text:
-        overrides.append("space.data.source=synthetic")
+    for place, source in re.findall(r"^  (\S*\bdata\.source|probe\.source): (\S+)", text, re.MULTILINE):
+        overrides += [f"space.{place}=synthetic"] * (source != "synthetic")
     if "encoder.name: embedded" not in text:
         pytest.importorskip(MINILM)
         overrides.append(f"space.encoder.name=package:{MINILM}")

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.parts import synthetic
-from trainables.parts.batches import length_batches, pair_batch, pair_lengths, tokenise, tokens_of
+from trainables.parts.batches import in_order, length_batches, pair_batch, pair_lengths, tokenise, tokens_of
 
 LENGTHS = st.lists(st.integers(1, 60), max_size=80).map(lambda lengths: np.array(lengths, np.int64))
 TEXTS = ["the doctor bought a car", "a dog", "car", "zebra near the old river, at the shop"]
@@ -41,6 +42,21 @@ def test_batches_follow_the_generator_and_differ_between_epochs() -> None:
     partners = [{frozenset(batch.tolist()) for batch in batches} for batches in (first, second)]
     assert not partners[0] & partners[1]
     assert [lengths[batch[0]] for batch in first] != sorted(lengths[batch[0]] for batch in first)
+
+
+@given(lengths=LENGTHS.filter(len), size=st.integers(1, 20))
+def test_answers_come_in_the_order_of_the_rows(lengths: np.ndarray, size: int) -> None:
+    weights, asked = torch.arange(3.0 * len(lengths)).view(-1, 3).double().requires_grad_(), []
+
+    def answers(rows: np.ndarray) -> torch.Tensor:
+        asked.append(len(rows))
+        return weights[rows] * 2
+
+    found = in_order(answers, lengths, size)
+    assert torch.equal(found, (weights.detach() * 2).float())
+    assert not found.requires_grad
+    assert max(asked) <= size
+    assert sum(asked) == len(lengths)
 
 
 @pytest.mark.parametrize("read", [tokenise, tokens_of])

@@ -257,7 +257,10 @@ def test_patience_ends_a_plain_trial(trial: Any) -> None:
     assert [report.step for report in reports] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("task", ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "imdb", "snli"])
+@pytest.mark.parametrize(
+    "task",
+    ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "imdb", "snli", "ag_news", "trec"],
+)
 def test_every_task_learns_and_is_scored_by_its_own_metric(task: str, trial: Any) -> None:
     told = dendritic_bert.TASKS[task]  # type: ignore[index]
     job = trial(DSN | {"data.task": task, "train.epochs": 1})

@@ -42,7 +42,7 @@ LAYERS = [
     {"logged_model", "proof", "sweep", "sweep_file", "track"},
     {"overrides", "schedule", "schema", "search", "sweep_folder"},
     {"evidence", "model_folder", "predictions", "recipe", "space"},
-    {"spec", "validation", "yaml_file"},
+    {"patterns", "spec", "validation", "yaml_file"},
     {"interrupt", "journal", "measure", "problems", "trial"},
 ]
 # Run where raysweep is not: inside a registered model, and in the process that tries whether one loads.

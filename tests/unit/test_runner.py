@@ -1,5 +1,6 @@
 """What a trial's process tells, in good times and bad; the recipe is the toy of tests/recipes."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from raysweep.engine import checkpoint
 from raysweep.engine.isolated import IsolatedRunner, ProcessLostError, runner_for
 from raysweep.engine.runner import Assignment, Outcome, Runner
 from raysweep.predictions import load_predictions
+from raysweep.trial import Stretch
 
 
 def assignment(folder: Path, **changes: Any) -> Assignment:
@@ -116,6 +118,19 @@ def test_further_scores_stand_in_the_same_file_and_in_the_record(tmp_path: Path)
     np.testing.assert_array_equal(loaded.others["large/small"].targets, loaded.targets.round())
     assert loaded.others["large/small"].statistic == "f1"
     assert without.others == {}
+
+
+def test_what_scores_several_tasks_comes_back_from_the_record(tmp_path: Path) -> None:
+    told = drive(Runner(), assignment(tmp_path, prove=True, config={"tasks": True, "further": True}))[-2]
+    proof = json.loads(json.dumps(told))
+    assert proof == told  # what the driver applies is what the journal will have
+    assert proof["statistic"] == [["spearman", 50, 0.0], ["accuracy", 50, 0.5]]
+    assert proof["others"] == {"large/small": "f1", "both": proof["statistic"]}
+    loaded = load_predictions(tmp_path / proof["predictions"], proof["statistic"], proof["others"])
+    assert (
+        loaded.statistic == (Stretch("spearman", 50), Stretch("accuracy", 50, 0.5)) == loaded.others["both"].statistic
+    )
+    assert {type(one) for one in loaded.statistic} == {Stretch}
 
 
 @pytest.mark.parametrize("config", [{}, {"further": True}])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from raysweep.evidence.scores import score
-from trainables.parts.scores import SCORES, accuracy, f1, matthews, mean, pearson, spearman
+from trainables.parts.scores import SCORES, accuracy, f1, macro_f1, matthews, mean, pearson, spearman
 from trainables.parts.tasks import TASKS
 
 BINARY = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30)
@@ -41,6 +41,14 @@ def test_f1_among_several_classes_is_that_of_class_1(rows: list[tuple[int, int]]
     assert f1(predictions, targets) == pytest.approx(theirs)
 
 
+@given(CLASSES)
+def test_macro_f1_is_sklearns_and_the_proofs(rows: list[tuple[int, int]]) -> None:
+    predictions, targets = sides(rows)
+    found = macro_f1(predictions, targets)
+    assert found == pytest.approx(metrics.f1_score(targets, predictions, average="macro", zero_division=0))
+    assert found == pytest.approx(score("macro_f1", predictions[None], targets).item(), abs=1e-9)
+
+
 @pytest.mark.filterwarnings("ignore:A single label")
 @given(BINARY)
 def test_matthews_is_sklearns(rows: list[tuple[int, int]]) -> None:
@@ -57,6 +65,7 @@ def test_numbers_written_out() -> None:
     predictions, targets = np.array([1.0, 0, 1, 0, 0, 0]), np.array([1.0, 1, 0, 0, 0, 0])
     assert accuracy(predictions, targets) == 4 / 6
     assert f1(predictions, targets) == 2 * 1 / (2 + 2)
+    assert macro_f1(predictions, targets) == (0.5 + 2 * 3 / (4 + 4)) / 2
     assert matthews(predictions, targets) == pytest.approx((1 * 3 - 1 * 1) / (2 * 2 * 4 * 4) ** 0.5)
 
 

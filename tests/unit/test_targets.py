@@ -56,6 +56,57 @@ def test_rows_of_snli_without_a_label_are_left_out_and_counted(tmp_path: Path) -
     assert facts.rows == {"train": 3, "select": 3, "report": 3, "train left out without label": 2}
 
 
+def labelled(path: Path, labels: list[Any], **more: Any) -> TaskDataSettings:
+    """SST-2 with these labels in train, and good rows in the other splits."""
+    rows = [{"sentence": f"t {number}", "label": label} for number, label in enumerate(labels)]
+    source = folder_of(path, write_jsonl, train=rows, dev=sentences(4, 50), validation=sentences(2, 60))
+    return TaskDataSettings(source=source, select="dev", **more)
+
+
+@pytest.mark.parametrize("missing", [-1, "", None, "-1", -1.0])
+def test_rows_without_a_label_are_left_out_and_counted_where_that_is_asked_for(tmp_path: Path, missing: Any) -> None:
+    labels = [0, missing, 1, missing, 1]
+    wanted = labelled(tmp_path, labels, unlabelled=True)
+    assert read_examples(wanted, "train").first == ["t 0", "t 2", "t 4"]
+    assert read_examples(wanted, "train").targets.tolist() == [0.0, 1.0, 1.0]
+    assert examples_facts(wanted).rows == {"train": 3, "select": 4, "report": 2, "train left out without label": 2}
+    (refused,) = problems_of(labelled(tmp_path, labels))
+    assert f"column 'label' has no label at row 2: {missing!r}, row 4: {missing!r}" in refused
+    assert "(data.unlabelled: true leaves such rows out)" in refused
+
+
+def test_a_wrong_label_is_named_where_rows_without_one_are_left_out(tmp_path: Path) -> None:
+    (found,) = problems_of(labelled(tmp_path, [0, -1, 7, 1], unlabelled=True))
+    assert "column 'label' is outside 0..1 at row 3: 7" in found
+    (found,) = problems_of(labelled(tmp_path, [-1, None], unlabelled=True))
+    assert "column 'label' has no labels at all" in found
+
+
+def numbered(path: Path, scores: list[Any], **more: Any) -> TaskDataSettings:
+    """STS-B with these scores in train, and good rows in the other splits."""
+    rows = [{"sentence1": f"a {n}", "sentence2": f"b {n}", "label": score} for n, score in enumerate(scores)]
+    good = [{"sentence1": "c", "sentence2": "d", "label": 2.5}]
+    source = folder_of(path, write_jsonl, train=rows, dev=good, validation=good)
+    return TaskDataSettings(task="stsb", source=source, select="dev", **more)
+
+
+@pytest.mark.parametrize("missing", [-1, "", None, float("nan")])
+def test_rows_without_a_number_are_left_out_and_counted_too(tmp_path: Path, missing: Any) -> None:
+    wanted = numbered(tmp_path, [5.0, missing, 0.0], unlabelled=True)
+    assert read_examples(wanted, "train").targets.tolist() == [1.0, 0.0]
+    assert read_examples(wanted, "train").texts == [("a 0", "b 0"), ("a 2", "b 2")]
+    assert examples_facts(wanted).rows == {"train": 2, "select": 1, "report": 1, "train left out without label": 1}
+    assert problems_of(numbered(tmp_path, [5.0, missing, 0.0]))
+
+
+@pytest.mark.parametrize(("wrong", "message"), [(-5.0, "outside 0..5 at row 2"), ("high", "has no number at row 2")])
+def test_a_wrong_number_is_named_where_rows_without_one_are_left_out(tmp_path: Path, wrong: Any, message: str) -> None:
+    # -5 by 5 is what a row without a number is marked with
+    (found,) = problems_of(numbered(tmp_path, [5.0, wrong, -1], unlabelled=True))
+    assert message in found
+    assert "row 3" not in found
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [

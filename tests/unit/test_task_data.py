@@ -114,6 +114,20 @@ def test_the_subset_of_the_task_is_for_its_own_set(
     assert hub.asked == [(given["source"], asked)] * 2
 
 
+def test_trec_is_read_in_its_coarse_labels_or_in_another_column(tmp_path: Path) -> None:
+    rows = [{"text": f"q {n}", "coarse_label": n % 6, "fine_label": n} for n in range(60)]
+    source = folder_of(tmp_path, train=rows, test=[{**row, "text": f"r {row['text']}"} for row in rows[:6]])
+    wanted = TaskDataSettings(task="trec", source=source)
+    assert examples_facts(wanted).rows == {"train": 57, "select": 3, "report": 6}
+    assert read_examples(wanted, "report").targets.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    other = folder_of(tmp_path / "other", **{
+        split: [{"text": row["text"], "label": row["coarse_label"]} for row in found]
+        for split, found in {"train": rows, "test": rows[:6]}.items()
+    })  # fmt: skip
+    named = TaskDataSettings(task="trec", source=other, target="label")
+    assert read_examples(named, "train").targets.tolist() == read_examples(wanted, "train").targets.tolist()
+
+
 def test_a_folder_has_no_subset(tmp_path: Path) -> None:
     source = folder_of(tmp_path, train=sentences(4))
     (found,) = problems_of(TaskDataSettings(source=source, subset="sst2"))

@@ -30,6 +30,7 @@ def refusal(**given: Any) -> str:
         ({"task": "regression", "source": "hub"}, "task regression has no set of its own on the hub"),
         ({"task": "cola", "second": "context"}, "task cola has one text: leave out second"),
         ({"task": "cola", "score_max": 5.0}, "score_max is for regression"),
+        ({"task": "squad", "unlabelled": True}, "unlabelled is for labels and numbers, and task squad has answers"),
         ({"report": "train"}, "train and report are both 'train'"),
         ({"select": "validation"}, "select and report are both 'validation'"),
         ({"also": ["validation"]}, "report and also are both 'validation'"),

@@ -21,6 +21,8 @@ COLUMNS = {
     "squad": ("question", "context"),
     "imdb": ("text",),
     "snli": ("premise", "hypothesis"),
+    "ag_news": ("text",),
+    "trec": ("text",),
     "classification": ("text",),
     "regression": ("text",),
 }
@@ -28,8 +30,8 @@ COLUMNS = {
 
 def test_the_columns_are_those_of_the_hub() -> None:
     assert {name: task.texts for name, task in TASKS.items()} == COLUMNS
-    assert {task.target for task in TASKS.values() if task.hub} == {"label", "answers"}
-    assert TASKS["squad"].target == "answers"
+    others = {"squad": "answers", "trec": "coarse_label", "regression": "score"}
+    assert {name: task.target for name, task in TASKS.items()} == {name: others.get(name, "label") for name in TASKS}
 
 
 def test_the_hidden_labels_of_glue_are_never_asked_for() -> None:
@@ -43,7 +45,13 @@ def test_the_hidden_labels_of_glue_are_never_asked_for() -> None:
 
 @pytest.mark.parametrize(
     ("name", "select", "report"),
-    [("squad", None, "validation"), ("imdb", None, "test"), ("snli", "validation", "test")],
+    [
+        ("squad", None, "validation"),
+        ("imdb", None, "test"),
+        ("snli", "validation", "test"),
+        ("ag_news", None, "test"),
+        ("trec", None, "test"),
+    ],
 )
 def test_the_other_sets_report_on_their_last_split(name: TaskName, select: str | None, report: str) -> None:
     assert (TASKS[name].select, TASKS[name].report, TASKS[name].subset) == (select, report, None)
@@ -57,6 +65,9 @@ def test_labels_stand_in_the_order_of_the_hub() -> None:
     assert [TASKS[name].labels[1] for name in ("mrpc", "qqp")] == ["equivalent", "duplicate"]  # type: ignore[index]
     assert TASKS["cola"].labels == ("unacceptable", "acceptable")
     assert TASKS["sst2"].labels == TASKS["imdb"].labels == ("negative", "positive")
+    assert TASKS["ag_news"].labels == ("world", "sports", "business", "sci_tech")
+    # ABBR, ENTY, DESC, HUM, LOC and NUM of the hub
+    assert TASKS["trec"].labels == ("abbreviation", "entity", "description", "human", "location", "number")
 
 
 def test_each_task_is_scored_by_its_own_metric() -> None:

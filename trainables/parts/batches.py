@@ -3,7 +3,7 @@
 Shapes: B pairs in a batch, T tokens of its longest text, N texts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -104,6 +104,24 @@ def length_batches(lengths: Rows, size: int, rng: np.random.Generator, pool: int
 def in_parts(rows: Rows, size: int) -> list[Rows]:
     """`rows` in pieces of at most `size`."""
     return [rows[start : start + size] for start in range(0, len(rows), max(size, 1))]
+
+
+def in_order(answers: "Callable[[Rows], Tensor]", lengths: Rows, size: int) -> "Tensor":
+    """What `answers` gives for rows, [B, ...], of all N rows in their order: [N, ...] float32 on the CPU, no gradient.
+
+    It is called with `size` rows of similar length at a time.
+    """
+    import torch
+
+    ordered: Tensor | None = None
+    with torch.inference_mode():
+        for rows in length_batches(lengths, size, np.random.default_rng(0)):  # any order gives the same answers
+            found = answers(rows).float().cpu()
+            if ordered is None:
+                ordered = found.new_empty(len(lengths), *found.shape[1:])
+            ordered[torch.from_numpy(rows)] = found
+    assert ordered is not None, "no rows"
+    return ordered
 
 
 def pair_batch(first: Tokenised, second: Tokenised, rows: Rows) -> "tuple[Tensor, Tensor]":

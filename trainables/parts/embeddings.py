@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,23 +31,27 @@ def frozen_embeddings(
     def make() -> Vectors:
         return embed_all(encoder.model, tokenise(encoder.tokenizer, texts, encoder.max_length), size, device)
 
-    return stored(shared / f"embeddings-{_key(encoder, texts)}.npy", make)
+    return stored(shared / f"embeddings-{key(encoder.fingerprint, texts)}.npy", make)
 
 
-def stored(file: Path, make: Callable[[], Vectors]) -> Vectors:
-    """The array in `file`, memory-mapped and read-only; if there is none, one process makes it while others wait."""
+def stored(file: Path, make: Callable[[], Vectors], mode: Literal["r", "c"] = "r") -> Vectors:
+    """The array in `file`, memory-mapped; if there is none, one process makes it while others wait.
+
+    It is read-only; or with mode "c", as torch wants it, writable, but what is written reaches no file.
+    """
 
     def write(beside: Path) -> None:
         vectors = make()
         with beside.open("wb") as handle:  # a path would get numpy's own suffix
             np.save(handle, vectors)
 
-    vectors: Vectors = np.load(made_once(file, write), mmap_mode="r")
+    vectors: Vectors = np.load(made_once(file, write), mmap_mode=mode)
     return vectors
 
 
-def _key(encoder: Encoder, texts: Sequence[str]) -> str:
-    digest = hashlib.sha256(encoder.fingerprint.encode())
+def key(maker: str, texts: Sequence[str]) -> str:
+    """A name for what `maker`, told apart from others by this text, makes of texts in this order."""
+    digest = hashlib.sha256(maker.encode())
     for text in texts:
         digest.update(json.dumps(text).encode() + b"\n")
     return digest.hexdigest()[:32]

@@ -26,17 +26,22 @@ from trainables.parts.encoder_files import encoder_config, encoder_folder, model
 FROM_PADDING = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "data2vec-text"}
 
 
-class EncoderSettings(Settings):
-    """Which encoder, and which part of it learns."""
+class EncoderSource(Settings):
+    """Which encoder, and how much of it and of a text."""
 
     name: str = Field("embedded", description="'embedded' (small, random), 'package:<name>', a folder, or a hub name")
-    freeze: Literal["none", "all", "first"] = Field("none", description="what is not trained: none, all, first layers")
-    freeze_layers: int = Field(
-        0, ge=0, description="with freeze 'first': embeddings and so many layers are not trained"
-    )
     max_length: int = Field(128, ge=4, description="tokens after which a text is cut")
     layers: int | None = Field(
         None, ge=0, description="keep only the first layers; all, if not given; 0 leaves the embeddings alone"
+    )
+
+
+class EncoderSettings(EncoderSource):
+    """Which encoder, and which part of it learns."""
+
+    freeze: Literal["none", "all", "first"] = Field("none", description="what is not trained: none, all, first layers")
+    freeze_layers: int = Field(
+        0, ge=0, description="with freeze 'first': embeddings and so many layers are not trained"
     )
 
 
@@ -57,7 +62,7 @@ class Encoder:
     whole_embeddings: int
 
 
-def load_encoder(settings: EncoderSettings, seed: int, pooler: bool = False) -> Encoder:
+def load_encoder(settings: EncoderSource, seed: int, pooler: bool = False) -> Encoder:
     """A fresh copy in eval mode, every parameter trainable.
 
     The seed decides the weights of 'embedded', and of a pooler that is asked for but not among the encoder's files.
@@ -90,13 +95,9 @@ def _draw(layer: nn.Linear, deviation: float, seed: int) -> None:
     nn.init.zeros_(layer.bias)
 
 
-def check_encoder(settings: EncoderSettings) -> list[Problem]:
+def check_encoder(settings: EncoderSource) -> list[Problem]:
     """What is wrong with the settings or the encoder's files; reads no weights."""
-    problems = []
-    if settings.freeze == "first" and settings.freeze_layers == 0:
-        problems.append(Problem("encoder.freeze is 'first', but encoder.freeze_layers is 0", hint="at least 1"))
-    if settings.freeze != "first" and settings.freeze_layers > 0:
-        problems.append(Problem(f"encoder.freeze_layers is set, but encoder.freeze is '{settings.freeze}'"))
+    problems = _check_freezing(settings) if isinstance(settings, EncoderSettings) else []
     try:
         limits = synthetic.LIMITS if settings.name == "embedded" else encoder_config(settings.name)
     except UserError as error:
@@ -104,15 +105,25 @@ def check_encoder(settings: EncoderSettings) -> list[Problem]:
     return problems + _beyond(settings, limits)
 
 
-def _beyond(settings: EncoderSettings, limits: dict[str, Any]) -> list[Problem]:
+def _check_freezing(settings: EncoderSettings) -> list[Problem]:
+    problems = []
+    if settings.freeze == "first" and settings.freeze_layers == 0:
+        problems.append(Problem("encoder.freeze is 'first', but encoder.freeze_layers is 0", hint="at least 1"))
+    if settings.freeze != "first" and settings.freeze_layers > 0:
+        problems.append(Problem(f"encoder.freeze_layers is set, but encoder.freeze is '{settings.freeze}'"))
+    return problems
+
+
+def _beyond(settings: EncoderSource, limits: dict[str, Any]) -> list[Problem]:
     depth = limits.get("num_hidden_layers", limits.get("n_layers"))  # DistilBERT's name
     longest = limits.get("max_position_embeddings")
     if longest is not None and limits.get("model_type") in FROM_PADDING:
         longest -= limits.get("pad_token_id", 1) + 1
-    left = min(limit for limit in (settings.layers, depth, settings.freeze_layers) if limit is not None)
+    frozen = settings.freeze_layers if isinstance(settings, EncoderSettings) else 0
+    left = min(limit for limit in (settings.layers, depth, frozen) if limit is not None)
     asked = {
         "layers": (settings.layers, depth),
-        "freeze_layers": (settings.freeze_layers, left),
+        "freeze_layers": (frozen, left),
         "max_length": (settings.max_length, longest),
     }
     return [

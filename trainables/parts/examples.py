@@ -91,9 +91,11 @@ def _targets(
         return np.zeros(len(raw)), answers, problems
     if kind == "regression":
         scores = scaled(raw, layout.score_max)
-        return scores, None, bad_scores(column, raw, scores, layout.score_max, place)
+        without = np.array([layout.unlabelled and has_no_label(value) for value in raw])
+        problems = bad_scores(column, raw, np.where(without, 0.0, scores), layout.score_max, place)
+        return np.where(without, UNLABELLED, scores), None, problems
     numbers = class_numbers(raw, layout.names, layout.labels)
-    return numbers, None, bad_classes(column, raw, numbers, layout.names, place, layout.task.unlabelled)
+    return numbers, None, bad_classes(column, raw, numbers, layout.names, place, layout.unlabelled)
 
 
 def _bad_texts(layout: Layout, texts: list[list[object]], place: str) -> list[Problem]:

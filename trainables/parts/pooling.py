@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from trainables.parts.batches import Tokenised, length_batches
+from trainables.parts.batches import Tokenised, in_order
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -33,14 +33,11 @@ def embed_all(model: nn.Module, tokens: Tokenised, size: int = 64, device: str =
     return in_batches(partial(embed, model.to(device).eval()), tokens, size, device)
 
 
-@torch.inference_mode()
 def in_batches(
     vectors: Callable[[Tensor, Tensor], Tensor], tokens: Tokenised, size: int, device: str
 ) -> npt.NDArray[np.float32]:
     """`vectors(ids, mask)` (B, d) of all texts, (N, d), without gradient, `size` texts of similar length at a time."""
-    batches = length_batches(tokens.lengths, size, np.random.default_rng(0))  # any order gives the same vectors
-    assert batches, "no texts"
-    found = torch.cat([vectors(*(part.to(device) for part in tokens.batch(rows))).float().cpu() for rows in batches])
-    ordered = torch.empty_like(found)
-    ordered[torch.from_numpy(np.concatenate(batches))] = found
-    return ordered.numpy()
+    found: npt.NDArray[np.float32] = in_order(
+        lambda rows: vectors(*(part.to(device) for part in tokens.batch(rows))), tokens.lengths, size
+    ).numpy()
+    return found

@@ -31,9 +31,18 @@ def accuracy(predictions: Array, targets: Array) -> float:
 
 def f1(predictions: Array, targets: Array) -> float:
     """F1 of the positive class, number 1; 0 where it neither occurs nor is predicted."""
+    return _f1(predictions, targets, 1) if _finite(predictions) else float("nan")
+
+
+def macro_f1(predictions: Array, targets: Array) -> float:
+    """The mean F1 of the classes that occur among predictions or targets."""
     if not _finite(predictions):
         return float("nan")
-    found, wanted = predictions == 1, targets == 1
+    return float(np.mean([_f1(predictions, targets, label) for label in np.union1d(predictions, targets)]))
+
+
+def _f1(predictions: Array, targets: Array, label: float) -> float:
+    found, wanted = predictions == label, targets == label
     size = found.sum() + wanted.sum()
     return float(2 * (found & wanted).sum() / size) if size else 0.0
 
@@ -49,7 +58,8 @@ def mean(predictions: Array, targets: Array) -> float:
 
 
 SCORES = {
-    "spearman": spearman, "pearson": pearson, "accuracy": accuracy, "f1": f1, "matthews": matthews, "mean": mean
+    "spearman": spearman, "pearson": pearson, "accuracy": accuracy, "f1": f1, "macro_f1": macro_f1,
+    "matthews": matthews, "mean": mean,
 }  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def bad_classes(
     hint = did_you_mean(raw[texts[0]], list(names)) if texts else None
     counted = f"data.labels names the classes from 0 on: {', '.join(names)}"
     return [
-        *bad_rows(f"column '{column}' has no label", missing, raw, place),
+        *bad_rows(f"column '{column}' has no label", missing, raw, place, "data.unlabelled: true leaves such rows out"),
         *bad_rows(f"column '{column}' is no label", texts, raw, place, hint),
         *bad_rows(f"column '{column}' is outside 0..{len(names) - 1}", others, raw, place, counted),
     ]

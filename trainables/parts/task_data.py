@@ -119,7 +119,7 @@ def _made_up(layout: Layout, place: int) -> Table:
     return Table(Examples(first, second[0] if second else None, np.array(targets), gold))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=6)
 def _carved(layout: Layout, split: str, share: float, stamp: object) -> tuple[Table, Table]:
     """Train and select of one split. Questions about one context stay together."""
     table = read_split(layout, split, stamp)

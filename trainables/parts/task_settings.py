@@ -38,6 +38,9 @@ class TaskDataSettings(Settings):
         None, description="names of the labels in the order in which the source numbers them, from 0; needed for"
         " task classification, also where the column holds names"
     )  # fmt: skip
+    unlabelled: bool = Field(
+        False, description="leave out rows without a label (empty or -1) instead of refusing them; snli always does"
+    )
     select_share: float = Field(0.05, gt=0, le=0.5, description="share of training rows that is held out to select by")
     train_rows: int | None = Field(
         None, ge=1, description="train on so many of the rows left, a seeded stratified sample; all, if not given"
@@ -55,7 +58,10 @@ class TaskDataSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a source is read: `names` are its labels by number, `labels` the same in canonical order."""
+    """How a source is read: `names` are its labels by number, `labels` the same in canonical order.
+
+    With `unlabelled` its rows without a label are left out.
+    """
 
     task: Task
     source: str
@@ -65,6 +71,7 @@ class Layout:
     names: tuple[str, ...]
     labels: tuple[str, ...]
     score_max: float
+    unlabelled: bool
 
 
 def layout_of(settings: TaskDataSettings) -> Layout:
@@ -85,6 +92,7 @@ def layout_of(settings: TaskDataSettings) -> Layout:
         settings.labels or labels,
         labels,
         settings.score_max or task.target_max,
+        settings.unlabelled or task.unlabelled,
     )
 
 
@@ -134,6 +142,8 @@ def _wrong_columns(settings: TaskDataSettings) -> list[str]:
         mistakes.append(f"task {settings.task} has one text: leave out second")
     if settings.score_max is not None and task.kind != "regression":
         mistakes.append(f"score_max is for regression, and task {settings.task} is {task.kind}")
+    if settings.unlabelled and task.kind == "span":
+        mistakes.append(f"unlabelled is for labels and numbers, and task {settings.task} has answers: leave it out")
     return mistakes
 
 

@@ -11,7 +11,7 @@ from raysweep.trial import Statistic
 
 Kind = Literal["classification", "regression", "span"]
 TaskName = Literal[
-    "cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "squad", "imdb", "snli",
+    "cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "squad", "imdb", "snli", "ag_news", "trec",
     "classification", "regression",
 ]  # fmt: skip
 OWN: tuple[TaskName, ...] = ("classification", "regression")  # a user's own data: one text, or two with data.second
@@ -67,6 +67,14 @@ _EVERY = (
     Task(
         "snli", "classification", NLI, INFERENCE, hub="stanfordnlp/snli", select="validation", report="test",
         unlabelled=True,  # pairs on which the annotators did not agree
+    ),
+    Task(
+        "ag_news", "classification", ("text",), ("world", "sports", "business", "sci_tech"),
+        hub="fancyzhx/ag_news", report="test",
+    ),
+    Task(
+        "trec", "classification", ("text",), ("abbreviation", "entity", "description", "human", "location", "number"),
+        target="coarse_label", hub="CogComp/trec", report="test",
     ),
     Task("classification", "classification", ("text",), hub=None, select="validation", report="test"),
     Task(

@@ -91,12 +91,12 @@ def scored(model: nn.Module, inputs: TextInputs, size: int, device: str) -> dict
 def answered(inputs: TextInputs, logits: Tensor) -> dict[str, Scored]:
     """What logits [N, K] of all examples answer, as `scored` gives it."""
     logits = logits.double()
-    answers = logits[:, 0] if inputs.task.kind == "regression" else _classes(logits)
+    answers = logits[:, 0] if inputs.task.kind == "regression" else likeliest(logits)
     own = inputs.task.score
     return {name: Scored(answers.numpy(), inputs.examples.targets, name) for name in (own, *BESIDE.get(own, ()))}
 
 
-def _classes(logits: Tensor) -> Tensor:
+def likeliest(logits: Tensor) -> Tensor:
     """The likeliest class of each example [N]; NaN where its logits are not finite."""
     classes = logits.argmax(1).to(logits.dtype)
     return classes.masked_fill(~logits.isfinite().all(1), torch.nan)
@@ -127,5 +127,11 @@ def _broken(parts: Windows, logits: npt.NDArray[np.float32]) -> Rows:
 
 def scores(found: dict[str, Scored]) -> dict[str, float]:
     """The value of each, by name, and the first of them again as "score"."""
-    values = {name: SCORES[one.statistic](one.predictions, one.targets) for name, one in found.items()}
+    values = {name: value(one) for name, one in found.items()}
     return {"score": next(iter(values.values())), **values}
+
+
+def value(scored: Scored) -> float:
+    """The score of one task's answers."""
+    assert isinstance(scored.statistic, str), "all examples are one task's"
+    return SCORES[scored.statistic](scored.predictions, scored.targets)

@@ -93,12 +93,16 @@ def beside_question(states: Tensor, batch: Packed) -> Tensor:
 
 
 def start_head(model: TextModel, seed: int, pooler: nn.Linear | None) -> None:
-    """Set all weights behind the encoder: the pooler's are given, the rest drawn; the classifier's as BERT draws it."""
-    generator = torch.Generator().manual_seed(seed)
+    """Set all weights behind the encoder: the pooler's are given, the rest drawn."""
     if model.pooler is not None:
         assert pooler is not None
         model.pooler.load_state_dict(pooler.state_dict())
-    if model.head.hidden is not None:
-        linear_default(model.head.hidden, generator)
-    nn.init.normal_(model.head.classifier.weight, std=0.02, generator=generator)
-    nn.init.zeros_(model.head.classifier.bias)
+    draw_head(model.head, torch.Generator().manual_seed(seed))
+
+
+def draw_head(head: Head, generator: torch.Generator) -> None:
+    """Draw all weights: the classifier's as BERT draws it."""
+    if head.hidden is not None:
+        linear_default(head.hidden, generator)
+    nn.init.normal_(head.classifier.weight, std=0.02, generator=generator)
+    nn.init.zeros_(head.classifier.bias)

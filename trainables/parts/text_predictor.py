@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainables.parts.answers import best_answers
-from trainables.parts.batches import Texts, length_batches, tokens_of
+from trainables.parts.batches import Texts, in_order, length_batches, tokens_of
 from trainables.parts.dendrites.layer import rebuild, structure
 from trainables.parts.model_files import VERIFY, blank_encoder, write_json, written_beside
 from trainables.parts.packed import Packed, pack
@@ -82,17 +82,12 @@ def load(folder: str | Path) -> Callable[[Texts], Outputs]:
     return TextPredictor(folder).predict
 
 
-@torch.inference_mode()
 def predict_texts(
     model: torch.nn.Module, batch: Callable[[npt.NDArray[np.int64]], Packed], lengths: npt.NDArray[np.int64], size: int
 ) -> Tensor:
     """Logits [N, K] of all texts, `size` of similar length at a time; leaves the model in eval mode."""
     model.eval()
-    batches = length_batches(lengths, size, np.random.default_rng(0))  # any order gives the same logits
-    found = torch.cat([model(batch(rows)).float().cpu() for rows in batches])
-    ordered = torch.empty_like(found)
-    ordered[torch.from_numpy(np.concatenate(batches))] = found
-    return ordered
+    return in_order(lambda rows: model(batch(rows)), lengths, size)
 
 
 @torch.inference_mode()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from raysweep.engine import checkpoint
-from raysweep.predictions import save_predictions
+from raysweep.predictions import journalled, save_predictions
 from raysweep.problems import UserError
 from raysweep.recipe import Recipe, configure, find
 from raysweep.trial import Report, State, Trial
@@ -156,8 +156,8 @@ class Runner:
                 "kind": "evaluated",
                 "metrics": dict(evaluation.metrics),
                 "predictions": str(place / PREDICTIONS),
-                "statistic": evaluation.statistic,
-                "others": {name: scored.statistic for name, scored in evaluation.others.items()},
+                "statistic": journalled(evaluation.statistic),
+                "others": {name: journalled(scored.statistic) for name, scored in evaluation.others.items()},
                 "model": str(place / MODEL),
                 "card": card,
             },

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysweep.evidence.scores import Floats, score
-from raysweep.trial import Statistic
+from raysweep.evidence.scores import score
+from raysweep.evidence.stretches import Floats, mean_score, places
+from raysweep.trial import Scoring
 
 RESAMPLES = 2000
 BLOCK = 250  # resamples worked on at once: 3 MB for 1500 examples, which stays in cache
@@ -37,9 +38,16 @@ class Difference:
 
 
 def resampled(
-    predictions: Floats, targets: Floats, statistic: Statistic, rng: np.random.Generator, resamples: int = RESAMPLES
+    predictions: Floats, targets: Floats, statistic: Scoring, rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> Floats:
-    """Scores [S, B] of predictions [S, N] on B resamples of the examples, the same resamples for all rows."""
+    """Scores [S, B] of predictions [S, N] on B resamples of the examples, the same resamples for all rows.
+
+    Stretches are resampled each by itself: they are samples of different tasks, whose sizes no chance has decided.
+    """
+    if not isinstance(statistic, str):
+        stretches = places(statistic, len(targets))
+        scores = [resampled(predictions[:, place], targets[place], name, rng, resamples) for name, place in stretches]
+        return mean_score(statistic, scores)
     size, parts = len(targets), []
     for start in range(0, resamples, BLOCK):
         block = min(BLOCK, resamples - start)
@@ -52,7 +60,7 @@ def resampled(
 def bootstrap_interval(
     predictions: Floats,
     targets: Floats,
-    statistic: Statistic,
+    statistic: Scoring,
     alpha: float,
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
@@ -66,7 +74,7 @@ def paired_difference(
     first: Floats,
     second: Floats,
     targets: Floats,
-    statistic: Statistic,
+    statistic: Scoring,
     alpha: float,
     rng: np.random.Generator,
     resamples: int = RESAMPLES,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysweep.evidence.scores import Floats
+from raysweep.evidence.stretches import Floats
 
 NO_ERROR = 1e-9  # less is rounding
 

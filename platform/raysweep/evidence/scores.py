@@ -9,25 +9,33 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from raysweep.trial import Statistic
+from raysweep.evidence.stretches import Floats, mean_score, places
+from raysweep.trial import Scoring, Statistic
 
-Floats = npt.NDArray[np.float64]
 Truths = npt.NDArray[np.bool_]
 
 
-def score(statistic: Statistic, predictions: Floats, targets: Floats, weights: Floats | None = None) -> Floats:
+def score(statistic: Scoring, predictions: Floats, targets: Floats, weights: Floats | None = None) -> Floats:
     """Scores [S, B] of predictions [S, N] against targets [N] under weights [B, N]; larger is better.
 
     Without weights each example counts once, and B is 1. A correlation with something constant is 0, as is the F1 of a
-    class that is neither there nor predicted.
+    class that is neither there nor predicted. Of stretches, each must have some weight.
     """
     if weights is None:
         weights = np.ones((1, len(targets)))
-    return SCORES[statistic](predictions, targets, weights)
+    if isinstance(statistic, str):
+        return SCORES[statistic](predictions, targets, weights)
+    parts = places(statistic, len(targets))
+    scores = [SCORES[name](predictions[:, place], targets[place], weights[:, place]) for name, place in parts]
+    return mean_score(statistic, scores)
 
 
-def best_score(statistic: Statistic, targets: Floats) -> float | None:
+def best_score(statistic: Scoring, targets: Floats) -> float | None:
     """The score of perfect predictions; None where it depends on which examples are counted."""
+    if not isinstance(statistic, str):
+        found = [best_score(name, targets[place]) for name, place in places(statistic, len(targets))]
+        known = [np.array(best) for best in found if best is not None]
+        return float(mean_score(statistic, known)) if len(known) == len(found) else None
     if statistic != "mean":
         return 1.0
     return float(targets[0]) if np.ptp(targets) == 0 else None

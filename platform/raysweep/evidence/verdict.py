@@ -11,9 +11,10 @@ import numpy as np
 from raysweep.evidence.bootstrap import RESAMPLES, Difference, bootstrap_interval, difference, holm, interval, resampled
 from raysweep.evidence.confirmation import ArmResult, Comparison, Confirmation, OtherScore, Verdict
 from raysweep.evidence.error_reduction import ErrorReduction, error_reduction
-from raysweep.evidence.scores import Floats, best_score, score
+from raysweep.evidence.scores import best_score, score
+from raysweep.evidence.stretches import Floats, exact_words, words
 from raysweep.problems import Problem, UserError
-from raysweep.trial import Scored, Statistic
+from raysweep.trial import Scored, Scoring
 
 
 def optimism(search: float, select: Sequence[float], maximize: bool = True) -> float:
@@ -37,7 +38,7 @@ class Arm:
     select: list[float]
     predictions: Floats
     targets: Floats
-    statistic: Statistic
+    statistic: Scoring
     search: float
     others: dict[str, Scored] = field(default_factory=dict)
 
@@ -121,7 +122,7 @@ class _Chances:
             config=arm.config,
             trials=arm.trials,
             seeds=arm.seeds,
-            metric=arm.statistic,
+            metric=words(arm.statistic),
             mean=found.mean,
             low=found.low,
             high=found.high,
@@ -134,7 +135,7 @@ class _Chances:
         statistic, targets = scored.statistic, scored.targets
         found = bootstrap_interval(scored.predictions, targets, statistic, self._alpha, self._apart)
         per_seed = score(statistic, scored.predictions, targets)[:, 0].tolist()
-        return OtherScore(statistic, found.mean, found.low, found.high, per_seed)
+        return OtherScore(words(statistic), found.mean, found.low, found.high, per_seed)
 
 
 def _verdict(found: Difference, p_holm: float, alpha: float) -> Verdict:
@@ -158,7 +159,8 @@ def _check(arms: Sequence[Arm]) -> None:
         if not (np.isfinite(arm.predictions).all() and np.isfinite(arm.select).all()):
             problems.append(f"arm '{arm.name}' has predictions or scores that are not finite")
         if arm.statistic != arms[0].statistic:
-            problems.append(f"arm '{arm.name}' is scored by {arm.statistic}, '{arms[0].name}' by {arms[0].statistic}")
+            ours, theirs = exact_words(arm.statistic), exact_words(arms[0].statistic)
+            problems.append(f"arm '{arm.name}' is scored by {ours}, '{arms[0].name}' by {theirs}")
         if not np.array_equal(arm.targets, arms[0].targets):
             problems.append(f"arms '{arm.name}' and '{arms[0].name}' were evaluated on different examples")
         problems += _unlike(arm, arms)
@@ -179,6 +181,7 @@ def _unlike(arm: Arm, arms: Sequence[Arm]) -> Iterator[str]:
         if not np.isfinite(ours.predictions).all():
             yield f"arm '{arm.name}' has predictions on '{name}' that are not finite"
         if ours.statistic != theirs.statistic:
-            yield f"arm '{arm.name}' is scored on '{name}' by {ours.statistic}, '{first.name}' by {theirs.statistic}"
+            said = exact_words(ours.statistic), exact_words(theirs.statistic)
+            yield f"arm '{arm.name}' is scored on '{name}' by {said[0]}, '{first.name}' by {said[1]}"
         if not np.array_equal(ours.targets, theirs.targets):
             yield f"arms '{arm.name}' and '{first.name}' were evaluated on different examples of '{name}'"

@@ -34,11 +34,8 @@ class Found:
 class Known(Protocol):
     """What a recipe knows of its settings, where the recipe is known."""
 
-    @property
-    def leaves(self) -> Sequence[str]: ...
-
-    @property
-    def groups(self) -> Sequence[str]: ...
+    def is_group(self, path: str) -> bool | None:
+        """Whether a path is a group of settings, or one setting; None where it is neither."""
 
     def problems(self, found: Iterable[Found]) -> Iterator[Problem]:
         """Names and values that do not suit."""
@@ -85,6 +82,8 @@ class SpaceReader:
                 self._add(form, Fixed(value), None, chain)
             elif is_domain(value):
                 self._domain(form, chain)
+            elif not value and self._known and self._known.is_group(form.path):
+                raise form.error("no settings here", "a group has at least one of its settings, or is left out")
             else:
                 raise unknown_domain(form)
         except UserError as error:
@@ -94,9 +93,8 @@ class SpaceReader:
     def _is_group(self, form: Form, value: Any) -> bool:
         if not isinstance(value, dict) or not value or is_domain(value):
             return False
-        if self._known is not None and form.path in (*self._known.leaves, *self._known.groups):
-            return form.path in self._known.groups
-        return not is_mistyped(value)
+        group = self._known.is_group(form.path) if self._known else None
+        return not is_mistyped(value) if group is None else group
 
     def _domain(self, form: Form, chain: Chain) -> None:
         try:

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from trainables.toy_parts.loader import load
 
 from raysweep.recipe import DataFacts, RecipeConfig
-from raysweep.trial import Evaluation, Report, Scored, State, Trial
+from raysweep.trial import Evaluation, Report, Scored, State, Stretch, Trial
 
 METRICS = {"score": "rises to quality", "cost": "falls with quality", "accumulate": "micro-batches in a batch"}
 LOADER = "trainables.toy_parts.loader:load"
@@ -30,6 +30,7 @@ class Config(RecipeConfig):
     )
     alone: bool = Field(False, description="wants a process of its own")
     further: bool = Field(False, description="is scored on labels, too")
+    tasks: bool = Field(False, description="is scored on numbers and labels in one")
 
     @property
     def isolated(self) -> bool:
@@ -78,7 +79,15 @@ def evaluate(trial: Trial, state: State) -> Evaluation:
     if trial.config.trouble == "blind":
         (labels if trial.config.further else predictions)[3] = np.nan
     others = {"large/small": Scored(labels, targets.round(), "f1")} if trial.config.further else {}
-    return Evaluation({"report.score": trial.config.quality}, predictions, targets, "spearman", others)
+    metrics = {"report.score": trial.config.quality}
+    if trial.config.tasks:
+        both = Scored(
+            np.append(predictions, labels),
+            np.append(targets, targets.round()),
+            (Stretch("spearman", 50), Stretch("accuracy", 50, 0.5)),
+        )
+        return Evaluation(metrics, both.predictions, both.targets, both.statistic, {**others, "both": both})
+    return Evaluation(metrics, predictions, targets, "spearman", others)
 
 
 def export(trial: Trial, state: State, folder: Path) -> dict[str, Any]:

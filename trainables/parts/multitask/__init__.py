@@ -1,0 +1,1 @@
+"""Several tasks on one sentence vector: settings, sampling, freezing, model, balance of losses, inputs and scores."""

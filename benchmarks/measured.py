@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from raysweep.measure import commit, machine
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = "result.json"
+_ABSOLUTE = re.compile(r"(?<![\w./-])~?/[^\s'\",\]}]+")
 Row = Sequence[Any]
 
 
@@ -62,13 +64,18 @@ def heading(title: str, note: str) -> str:
     lines = [
         f"# {title}",
         "",
-        f"- command: `{command}`",
+        f"- command: `{portable(command)}`",
         f"- commit: {commit(ROOT) or 'unknown'}",
         f"- date: {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}",
         f"- machine: {facts}",
         f"- load before (1, 5, 15 minutes): {load}",
     ]
     return "\n".join([*lines, *([f"- note: {note}"] if note else [])])
+
+
+def portable(command: str) -> str:
+    """The command without the folders of the machine that it ran on."""
+    return _ABSOLUTE.sub(lambda found: Path(found[0]).name if found[0].endswith(".yaml") else "FOLDER", command)
 
 
 def table(head: Row, rows: Sequence[Row]) -> str:

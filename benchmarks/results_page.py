@@ -1,21 +1,19 @@
 """What the results pages of all recipes share: sweeps that have been run, each read from its folder alone."""
 
 import argparse
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.measured import table, write_page
-from raysweep.evidence import ArmResult, Comparison, OtherScore
+from benchmarks.measured import portable, table, write_page
+from raysweep.evidence import ArmResult, Comparison, Difference, OtherScore
 from raysweep.journal import FILE, Record, records
 from raysweep.report.trial_view import TrialView
 from raysweep.report.view import SweepView
 
 NOTHING = "-"  # what was not measured
-_ABSOLUTE = re.compile(r"(?<![\w./-])~?/[^\s'\",\]}]+")
 Column = Callable[[TrialView], str]
 
 
@@ -135,6 +133,12 @@ def difference(found: Comparison) -> str:
     return f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
 
 
+def points(found: Comparison | Difference) -> str:
+    """A difference with its interval, in hundredths."""
+    low, high = (f"{100 * end:+.2f}" for end in (found.low, found.high))
+    return f"{100 * found.difference:+.2f} [{low}, {high}]"
+
+
 def scores(scored: ArmResult | OtherScore) -> tuple[str, str]:
     """A mean with its interval, and the score of each seed."""
     interval = f"{scored.mean:.4f} [{scored.low:.4f}, {scored.high:.4f}]"
@@ -181,8 +185,3 @@ def varied(configs: Iterable[Mapping[str, Any]]) -> list[str]:
     listed = list(configs)
     paths = dict.fromkeys(path for config in listed for path in config)
     return [path for path in paths if len({repr(config.get(path)) for config in listed}) > 1]
-
-
-def portable(command: str) -> str:
-    """The command without the folders of the machine that it ran on."""
-    return _ABSOLUTE.sub(lambda found: Path(found[0]).name if found[0].endswith(".yaml") else "FOLDER", command)

@@ -14,11 +14,11 @@ import numpy as np
 from benchmarks import results_page, variants
 from benchmarks.measured import table
 from benchmarks.methods import DENSE, by_method, called, controls_of, dense_of, percent, removed, sparsity, value
-from benchmarks.results_page import NOTHING, Page, SweepRun, figure, last, scores, select_mean, settings
+from benchmarks.results_page import NOTHING, Page, SweepRun, figure, last, points, scores, select_mean, settings
 from benchmarks.sparse_bert_published import published
 from benchmarks.trade_off import picture
 from benchmarks.variants import compared, own_settings, repeated
-from raysweep.evidence import Arm, ArmResult, Comparison, Difference, paired_difference
+from raysweep.evidence import Arm, ArmResult, paired_difference
 from raysweep.proof import Trials
 from raysweep.report.view import SweepView
 from raysweep.report.wording import unproven_values
@@ -149,12 +149,6 @@ def compared_pairs(view: SweepView) -> list[tuple[str, str]]:
     dense = dense_of(view)
     to_dense = [(arm.arm, dense.arm) for arm in view.arms if dense and arm != dense]
     return [*to_dense, *((arm.arm, control.arm) for arm in view.arms for control in controls_of(view, arm))]
-
-
-def points(found: Comparison | Difference) -> str:
-    """A difference with its interval, in hundredths."""
-    low, high = (f"{100 * end:+.2f}" for end in (found.low, found.high))
-    return f"{100 * found.difference:+.2f} [{low}, {high}]"
 
 
 def stages(run: SweepRun) -> list[str]:

@@ -66,11 +66,18 @@ def own_settings(view: SweepView) -> dict[str, str]:
 
 def compared(run: SweepRun, pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
     """The named pairs' differences on the report split, first less second, Holm-corrected as one family."""
+    return compared_by(run, [(one, two, "") for one, two in pairs])
+
+
+def compared_by(run: SweepRun, rows: Sequence[tuple[str, str, str]]) -> list[Comparison]:
+    """The same for rows of two arms and the further score that they are compared in, or "" for the proof's own."""
     trials, confirming = Trials(run.records, run.view.metric, run.folder), run.view.spec.confirm
-    arms = {name: trials.arm(name) for name in {name for pair in pairs for name in pair}}
+    arms = {name: trials.arm(name) for name in dict.fromkeys(name for row in rows for name in row[:2])}
     # so many resamples that the smallest p value there can be is still half of alpha after the correction
-    resamples = max(RESAMPLES, math.ceil(4 * len(pairs) / confirming.alpha))
-    found = [_compare(arms[one], arms[two], confirming.alpha, run.view.spec.seed, resamples) for one, two in pairs]
+    resamples = max(RESAMPLES, math.ceil(4 * len(rows) / confirming.alpha))
+    found = [
+        _compare(_scored_by(arms[one], score), _scored_by(arms[two], score), run, resamples) for one, two, score in rows
+    ]
     adjusted = holm([row.p for row in found])
     return [
         replace(row, p_holm=p, verdict=row.verdict if p <= confirming.alpha else "not distinguishable")
@@ -78,7 +85,13 @@ def compared(run: SweepRun, pairs: Sequence[tuple[str, str]]) -> list[Comparison
     ]
 
 
-def _compare(first: Arm, second: Arm, alpha: float, seed: int, resamples: int) -> Comparison:
+def _scored_by(arm: Arm, score: str) -> Arm:
+    """The arm as if this further score of it were all there is."""
+    main = arm.others[score] if score else arm
+    return replace(arm, predictions=main.predictions, targets=main.targets, statistic=main.statistic, others={})
+
+
+def _compare(first: Arm, second: Arm, run: SweepRun, resamples: int) -> Comparison:
     """The first arm against the second alone, as if it had won a proof of the two."""
-    two = [replace(first, role="finalist", others={}), replace(second, role="reference", others={})]
-    return confirm(two, alpha, seed, resamples=resamples).comparisons[0]
+    two, spec = [replace(first, role="finalist"), replace(second, role="reference")], run.view.spec
+    return confirm(two, spec.confirm.alpha, spec.seed, resamples=resamples).comparisons[0]

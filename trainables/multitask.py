@@ -41,7 +41,7 @@ PREDICTED = 64  # texts that go through the model at a time where nothing is lea
 METRICS = {
     "select.score": "mean of the tasks' scores on select of the weights kept if it ends now: 0 guesses, 1 is best",
     "select.*.score": "a task's own score on select of those weights: accuracy, F1, a correlation",
-    "select.probe": "rank correlation of cosines and scores of sentence pairs that are not trained on",
+    "select.probe": "with probe.each_epoch: rank correlation of cosines and scores of pairs that are not trained on",
     "epoch.score": "as select.score, of this epoch's weights",
     "epoch.*.score": "a task's own score on select of this epoch's weights",
     "epoch.*.accuracy": "share of right labels",
@@ -82,11 +82,6 @@ class Run:
     opened: Open
     optimizer: torch.optim.AdamW
 
-    @property
-    def resting(self) -> bool:
-        """Whether the encoder learns nothing yet, so that its stored states will do."""
-        return freezing.encoder_rests(self.opened)
-
 
 def train(trial: Trial) -> Iterator[Report]:
     """A report after each epoch; where nothing is to learn, one at step 0 of the model as it starts."""
@@ -106,7 +101,7 @@ def train(trial: Trial) -> Iterator[Report]:
 
 
 def epochs_of(config: Config) -> int:
-    """None where everything is frozen."""
+    """No epochs where everything is frozen."""
     return 0 if config.freezing.kind == "all" else config.train.epochs
 
 
@@ -115,15 +110,16 @@ def begin(trial: Trial) -> Run:
     config: Config = trial.config
     encoder, model = built(trial)
     balance = Balance(config.balance, config.tasks).to(trial.device)
+    done = progress.restored(trial.restored["progress"]) if trial.restored else Progress()
+    opened = opened_at(config, model, max(done.epoch - 1, 0))
+    optimizer = build.new_optimizer(config, model, balance)
     inputs: dict[Split, Inputs] = {split: all_inputs(trial, encoder, split) for split in ("train", "select")}
-    opened = opened_at(config, model, 0)
-    run = Run(trial, encoder, model, balance, inputs, Progress(), opened, build.new_optimizer(config, model, balance))
+    run = Run(trial, encoder, model, balance, inputs, done, opened, optimizer)
+    rest(run)
     if trial.restored:
-        run.progress = progress.restored(trial.restored["progress"])
-        open_for(run, max(run.progress.epoch - 1, 0))
         progress.overlay(model, tensors(trial.restored["weights"]))
         balance.restore(trial.restored["balance"])
-        optim.restore(run.optimizer, trial.restored["optimizer"])
+        optim.restore(optimizer, trial.restored["optimizer"])
     return run
 
 
@@ -147,7 +143,13 @@ def open_for(run: Run, epoch: int) -> None:
         optimizer = build.new_optimizer(run.trial.config, run.model, run.balance)
         optim.carry_over(run.optimizer, optimizer)
         run.optimizer = optimizer
-    run.inputs = {split: rested(run.trial, run.encoder, one, run.resting) for split, one in run.inputs.items()}
+    rest(run)
+
+
+def rest(run: Run) -> None:
+    """Take the pooled states of an encoder that learns nothing yet from the store, and of one that does no more."""
+    resting = freezing.encoder_rests(run.opened)
+    run.inputs = {split: rested(run.trial, run.encoder, one, resting) for split, one in run.inputs.items()}
 
 
 def train_epoch(run: Run) -> dict[str, float]:
@@ -191,10 +193,10 @@ def gradients(run: Run, step: Step, rng: np.random.Generator) -> dict[str, float
 def backward(run: Run, task: str, batch: Rows) -> float:
     """Add the gradient of a task's weighted loss on this process's share of a batch; what that adds to the mean loss.
 
-    The batch goes through in `accumulate` parts, each weighed by its rows, which is the same gradient.
+    The share goes through in `accumulate` parts, each weighed by its rows, which is the same gradient.
     """
     trial, inputs, total = run.trial, run.inputs["train"][task], 0.0
-    size = max(1, trial.config.train.batch_size // trial.accumulate)
+    size = max(1, trial.config.train.batch_size // (trial.world.size * trial.accumulate))
     for rows in in_parts(share(batch, trial.world), size):
         with products(trial.config.train.products):
             answers = run.model.answer(task, *batch_vectors(run.model, inputs, rows, trial.device))
@@ -289,6 +291,4 @@ def export(trial: Trial, state: State, folder: Path) -> dict[str, Any]:
 
 def inspect(config: Config) -> DataFacts:
     """Facts about the data. Raises UserError with everything that would keep a trial from starting."""
-    facts = multitask_facts(config, check_encoder(config.encoder))
-    build.check_model(config)
-    return facts
+    return multitask_facts(config, check_encoder(config.encoder) or build.problems(config))

@@ -143,6 +143,7 @@ def _proceed(folder: Path, inline: bool, *, again: bool) -> None:
     from raysweep.run import proceed
 
     found = sweep_folder.find(folder)
+    found.enter()
     with found.lock(), Progress(out) as progress, interruptible(partial(_leave, found.path, progress)):
         if again:
             progress.replay(_records(found.journal))

@@ -36,7 +36,10 @@ def begin(file: Path, overrides: Sequence[str], place: Path | None, command: str
     place = place or Path("sweeps") / f"{loaded.spec.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = sweep_folder.create(place, loaded.text)
     journal = Journal(folder.journal)
-    journal.append("sweep", **_head(loaded), machine=machine(), commit=commit(Path.cwd()), command=command)
+    here = Path.cwd()
+    journal.append(
+        "sweep", **_head(loaded), machine=machine(), commit=commit(here), command=command, directory=str(here)
+    )
     journal.close()
     return folder
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from raysweep.journal import Journal, Kind, Record, records
+from raysweep.problems import did_you_mean
 from raysweep.schedule import Decision, make_scheduler
 from raysweep.search import Search, trial_seed
 from raysweep.space import Space
@@ -186,7 +187,8 @@ class Sweep:
             return  # told before its process was lost, and decided then
         missing = [o.metric for o in self.spec.objectives if o.metric not in event["metrics"]]
         if missing:
-            error = f"the recipe reported no '{missing[0]}', only {', '.join(sorted(event['metrics']))}"
+            hint = did_you_mean(missing[0], list(event["metrics"]))
+            error = f"the recipe reported no '{missing[0]}'" + (f" ({hint})" if hint else "")
             self._write("failed", trial, attempt=trial.attempts, cause="exception", error=error, again=False)
         else:
             self._write("reported", trial, **event)

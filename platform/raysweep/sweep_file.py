@@ -10,16 +10,17 @@ import numpy as np
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from raysweep.misfits import misfits
 from raysweep.overrides import apply_overrides
 from raysweep.patterns import fit, suggested
 from raysweep.problems import Problem, UserError, did_you_mean
-from raysweep.recipe import Recipe, configure, find, reports
+from raysweep.recipe import Recipe, find, reports
 from raysweep.space import Space, compile_space
 from raysweep.space.compile import read_values
 from raysweep.space.domains import Fixed
 from raysweep.space.fields import Fields
 from raysweep.spec import SweepSpec
-from raysweep.validation import EXPECTED, dotted, expectation, model_at, place_of, shown, suggestion
+from raysweep.validation import dotted, expectation, model_at, place_of, shown, suggestion
 from raysweep.yaml_file import Place, YamlFile, read_yaml
 
 DRAWS = 200  # random configurations that constraints are tried on
@@ -137,7 +138,7 @@ class _Checked:
             self._problems += _rejections(space, self._place)
             if self.recipe is not None and len(self.references) == len(self.spec.references):
                 trials = _trials(space, self.references)
-                self._problems += _misfits(self.recipe, trials, self._place)
+                self._problems += misfits(self.recipe, trials, self._place)
                 self._problems += _nameless(self.recipe, self.spec, trials, self._place)
 
 
@@ -206,27 +207,6 @@ def _trials(space: Space, references: Mapping[str, dict[str, Any]]) -> list[dict
     return [*configs, *controls]
 
 
-def _misfits(recipe: Recipe, configs: Sequence[dict[str, Any]], place: Place) -> list[Problem]:
-    """What the recipe has against configurations whose single settings all suit it, and against their data.
-
-    The first configuration whose data cannot be had is the last that is inspected: without a network each such look
-    takes minutes, and the others mostly lack the same.
-    """
-    found: dict[Any, Problem] = {}
-    missing: list[Problem] = []
-    for config in configs:
-        try:
-            typed = configure(recipe, config)
-            if not missing:
-                recipe.inspect(typed)
-        except ValidationError as error:
-            for detail in error.errors(include_url=False):
-                found.setdefault((detail["loc"], detail["msg"]), _misfit(detail, config, place.file))
-        except UserError as error:
-            missing = [_placed(problem, place) for problem in error.problems]
-    return [*found.values(), *missing]
-
-
 def _nameless(recipe: Recipe, spec: SweepSpec, configs: Sequence[dict[str, Any]], place: Place) -> Iterator[Problem]:
     """Objectives whose metric has a name where METRICS has a star, and configurations that name nothing so."""
     fields = Fields(recipe.Config)
@@ -239,25 +219,6 @@ def _nameless(recipe: Recipe, spec: SweepSpec, configs: Sequence[dict[str, Any]]
                 yield spot.problem(f"{metric}: the space names no '{name}'", did_you_mean(name, known))
             elif any(name not in names for names in chosen):
                 yield spot.problem(f"{metric}: some configurations have no '{name}'", "each branch must have it")
-
-
-def _placed(problem: Problem, place: Place) -> Problem:
-    """A recipe's problem at the line of the setting that it begins with, if the file sets it."""
-    path = problem.message.partition(":")[0]
-    settings = (keys for keys in (*place.lines, *place.overrides) if keys[:1] == ("space",))
-    keys = next((keys for keys in settings if ".".join(map(str, keys[1:])) == path), None)
-    return problem if problem.file or not keys else place.problem(keys, problem.message, problem.hint)
-
-
-def _misfit(detail: ErrorDetails, config: dict[str, Any], file: str | None) -> Problem:
-    path = dotted(place_of(detail))
-    if detail["type"] == "missing":
-        return Problem(f"the recipe has no default for '{path}'", file, hint="set it in the space")
-    said = expectation(detail)
-    if detail["type"] in EXPECTED:
-        said = f"expected {said}, found {shown(detail['input'])}"
-    settings = ", ".join(f"{setting}={shown(value)}" for setting, value in config.items())
-    return Problem(f"{path}: {said}" if path else said, file, hint=f"in the configuration {settings}")
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:

@@ -60,6 +60,12 @@ class SweepFolder:
         """The journal's first record."""
         return records(self.journal)[0]
 
+    def enter(self) -> None:
+        """Go where the sweep was begun, for folders that its file names without / are there, unless that is gone."""
+        begun = Path(self.head().get("directory", "."))
+        if begun.is_dir():
+            os.chdir(begun)
+
 
 def create(path: Path, text: str) -> SweepFolder:
     """A new sweep's folder with a copy of its file. Raises UserError when the place is taken or the disk is full."""

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from benchmarks import measured, nothing, overhead, pruning, pruning_removal, pruning_sides, truth
+from benchmarks import measured, multitask_frozen, nothing, overhead, pruning, pruning_removal, pruning_sides, truth
+from benchmarks import multitask_frozen_sides as frozen_sides
 from benchmarks.sweeps import idle_sweep
 from raysweep.engine import inline
 from trainables.parts.pruning.removal import sizes_of
@@ -116,6 +117,44 @@ def test_half_of_every_layer_is_removed():
     assert half == {kind: [(count + 1) // 2 for count in counts] for kind, counts in whole.items()}
 
 
+def frozen_runs(stored):
+    """Two repeats, each unfrozen epoch behind the first one of 10 and 20 seconds."""
+    unfrozen = [[50.0, 10.0], [50.0, 20.0]]
+    epochs = {
+        frozen_sides.UNFROZEN: unfrozen,
+        frozen_sides.MAKING: [[5.0, stored], [5.0, stored]],
+        frozen_sides.FROZEN: [[9.0, 9.0, stored, stored]] * 2,
+    }
+    return {side: [{"epochs": one, "whole": 60.0, "bytes": 2e6} for one in many] for side, many in epochs.items()}
+
+
+@pytest.mark.parametrize(("stored", "ratio", "met"), [(0.75, "20.0", "met"), (0.8, "18.8", "**missed**")])
+def test_frozen_epochs_are_compared_in_their_own_repeat_without_the_first(stored, ratio, met):
+    runs = frozen_runs(stored)
+    *_, unfrozen, first, frozen = multitask_frozen.rates(runs).splitlines()
+    assert unfrozen == "| unfrozen | 4.00 | 1.0 |  | 10.000, 20.000 |"
+    assert first == f"| {multitask_frozen.FIRST} | 12.00 | 3.0 |  | 5.000, 5.000 |"  # of 2 and 4
+    assert frozen == f"| {frozen_sides.FROZEN} | {60 / stored:.2f} | {ratio} | {met} | {stored:.3f}, {stored:.3f} |"
+    told, making = multitask_frozen.verdict(runs).splitlines()
+    assert told == f"- frozen, {ratio} x the epochs a minute of the unfrozen one; at least 20 x wanted: {met}"
+    assert making == "- the epoch that makes the states: 3.0 x; it comes once in a sweep, and leaves 2.0 MB"
+
+
+def test_a_frozen_side_finds_what_the_one_before_has_made(tmp_path, monkeypatch):
+    (shared := tmp_path / "shared").mkdir()
+    options = {"topic": "synthetic", "sentiment": "synthetic", "rows": 32, "select_share": 0.01}
+    options |= {"encoder": "embedded", "threads": 1, "epochs": 2, "frozen_epochs": 3, "seed": 0, "shared": str(shared)}
+    found = {}
+    for number, side in enumerate(frozen_sides.SIDES):
+        (folder := tmp_path / str(number)).mkdir()
+        monkeypatch.setattr("sys.argv", ["side", str(folder), side, json.dumps(options)])
+        frozen_sides.main()
+        found[side] = json.loads((folder / measured.RESULT).read_text())
+    assert [len(found[side]["epochs"]) for side in frozen_sides.SIDES] == [2, 3, 3]
+    assert [found[side]["bytes"] > 0 for side in frozen_sides.SIDES] == [False, True, False]
+    assert all(sum(one["epochs"]) <= one["whole"] for one in found.values())
+
+
 def test_tables_are_read_by_process_without_a_torn_line(tmp_path):
     notes = [{"process": 1, "rungs": {}}, {"process": 1, "rungs": {"1": [0.5]}}, {"process": 2, "rungs": {"1": [0.5]}}]
     lines = "".join(json.dumps(note) + "\n" for note in notes)
@@ -145,7 +184,7 @@ def test_the_sweep_of_nothing_runs_every_trial_to_its_end(tmp_path, monkeypatch)
     assert [(trial.outcome, trial.step) for trial in sweep.trials.values()] == [("complete", nothing.STEPS)] * 5
 
 
-@pytest.mark.parametrize("main", [overhead.main, truth.main, pruning.main])
+@pytest.mark.parametrize("main", [overhead.main, truth.main, pruning.main, multitask_frozen.main])
 def test_wrong_arguments_are_told(main, capsys):
     with pytest.raises(SystemExit):
         main(["--loads", "everything", "--parts", "everything"])

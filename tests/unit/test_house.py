@@ -40,7 +40,7 @@ LAYERS = [
     {"run"},
     {"engine", "registry", "report"},
     {"logged_model", "proof", "sweep", "sweep_file", "track"},
-    {"overrides", "schedule", "schema", "search", "sweep_folder"},
+    {"misfits", "overrides", "schedule", "schema", "search", "sweep_folder"},
     {"evidence", "model_folder", "predictions", "recipe", "space"},
     {"patterns", "spec", "validation", "yaml_file"},
     {"interrupt", "journal", "measure", "problems", "trial"},

@@ -31,7 +31,7 @@ def pairs(*found: tuple[str, str]) -> list[Row]:
 def opinion(path: Path, **more: Any) -> TaskDataSettings:
     """Two texts of its train stand elsewhere: "a dog", "the cat"."""
     splits = {"train": texts("a dog", "the cat", "snow", "snow"), "select": texts("a", "b"), "report": texts("c", "a")}
-    return TaskDataSettings(source=folder_of(path / "opinion", write_jsonl, **splits), **PLACES, **more)
+    return TaskDataSettings(task="sst2", source=folder_of(path / "opinion", write_jsonl, **splits), **PLACES, **more)
 
 
 def likeness(path: Path, **more: Any) -> TaskDataSettings:

@@ -223,6 +223,7 @@ def test_the_card_says_what_the_model_is(tmp_path: Path) -> None:
             "mood": {"kind": "classification", "loss": "binary", "labels": ["negative", "positive"], "pairs": False},
             "likeness": {"kind": "regression", "loss": "cosine", "labels": [], "pairs": True},
         },
+        "columns": ["mood.negative", "mood.positive"],
         "sharing": "hard",
         "dimensions": 8,
         "parameters": sum(weight.numel() for weight in model.parameters()),

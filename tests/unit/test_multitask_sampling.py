@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.parts.multitask.sampling import batch_counts, epoch_batches, task_order
+from trainables.parts.multitask.sampling import batch_counts, epoch_batches, epoch_steps, task_order
 from trainables.parts.multitask.settings import SamplingSettings
 
 SIZES = st.lists(st.integers(1, 5000), min_size=1, max_size=8)
@@ -132,3 +132,27 @@ def test_the_seed_alone_decides_an_epoch() -> None:
 def test_in_turns_every_round_is_whole() -> None:
     batches = epoch_batches(lengths(30, 9, 5), 4, IN_TURNS, np.random.default_rng(0))
     assert [task for task, _ in batches] == [0, 1, 2] * 4  # of 8 + 3 + 2 batches
+
+
+@given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=4), size=st.integers(1, 9), settings=KINDS)
+def test_a_step_is_a_batch_of_one_task(counts: list[int], size: int, settings: SamplingSettings) -> None:
+    named = dict(zip("dacb", lengths(*counts), strict=False))
+    steps = epoch_steps(named, size, settings, np.random.default_rng(0))
+    batches = epoch_batches(list(named.values()), size, settings, np.random.default_rng(0))
+    found = [(task, rows.tolist()) for step in steps for task, rows in step.items()]
+    assert found == [(list(named)[task], rows.tolist()) for task, rows in batches]
+    assert all(len(step) == 1 for step in steps)
+
+
+@given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=4), size=st.integers(1, 9), seed=st.integers(0, 50))
+def test_in_turns_a_step_has_a_batch_of_every_task(counts: list[int], size: int, seed: int) -> None:
+    named = dict(zip("dacb", lengths(*counts), strict=False))
+    steps = epoch_steps(named, size, IN_TURNS, np.random.default_rng(seed))
+    assert len(steps) == batch_counts([-(-count // size) for count in counts], IN_TURNS)[0]
+    assert all(list(step) == list(named) for step in steps)
+    for name, rows in named.items():
+        taken = [step[name].tolist() for step in steps]
+        assert all(0 < len(batch) <= size for batch in taken)
+        one_pass = list(chain(*taken[: -(-len(rows) // size)]))
+        assert len(set(one_pass)) == len(one_pass)
+        assert set(one_pass) <= set(range(len(rows)))

@@ -62,8 +62,8 @@ def test_the_loss_goes_with_the_task(
     [
         ({"data": {"task": "squad"}}, "task squad looks for answers among a text's tokens"),
         ({"data": {"task": "trec"}, "loss": "binary"}, "loss binary needs two labels, and task trec has 6"),
-        ({"data": {"task": "trec"}, "loss": "cosine"}, "loss cosine is not for task trec, which is classification"),
-        ({"data": {"task": "stsb"}, "loss": "binary"}, "use squared or cosine"),
+        ({"data": {"task": "trec"}, "loss": "cosine"}, "loss cosine is not for classification: with task trec use"),
+        ({"data": {"task": "stsb"}, "loss": "binary"}, "with task stsb use squared or cosine"),
         ({"data": {"task": "regression"}, "loss": "cosine"}, "loss cosine compares two texts, and task regression has"),
         ({"data": {"task": "stsb"}, "hidden": 8}, "loss cosine has no head, so that hidden would have no effect"),
         (
@@ -128,6 +128,10 @@ def test_what_would_have_no_effect_is_refused(group: Any, given: dict[str, Any],
         ({"tasks": {"score": TOPIC}}, "tasks.score: the metrics of all tasks together have this name"),
         ({"tasks": {"probe": TOPIC}}, "tasks.probe: the metrics of all tasks together have this name"),
         ({"tasks": {"type": TOPIC}}, "tasks.type: a torch module has a part of this name"),
+        (
+            {"tasks": {**TWO, "topics": {"hidden": 8}}},
+            "tasks.topics: data.task is not given: say what is learned, or did you mean 'topic'?",
+        ),
         ({"freezing": {"kind": "head", "head": "topics"}}, "but tasks are topic, mood (did you mean 'topic'?)"),
         ({"tasks": {**TWO, "alike": ALIKE}, "freezing": {"kind": "head", "head": "alike"}}, "cosine has no head"),
         (

@@ -144,12 +144,31 @@ def test_a_plain_value_for_the_whole_group() -> None:
 
 def test_settings_of_an_entry_that_do_not_go_together() -> None:
     (found,) = problems("space.tasks.topic.loss=cosine")
-    assert found.startswith("s.yaml: tasks.topic: cosine needs pairs (in the configuration tasks.topic.weight=0.")
+    assert found == "s.yaml:5: tasks.topic: cosine needs pairs"
+
+
+def test_several_mistakes_stand_at_their_own_lines() -> None:
+    text = FILE.replace("    same.data.task: pairs\n", "    same.data.task: news\n")
+    text = text.replace("topic: {weight:", "topic: {loss: cosine, weight:")
+    first, second = problems(text=text)
+    assert first == "s.yaml:5: tasks.topic: cosine needs pairs"
+    assert second.startswith("s.yaml:7: tasks.same: cosine needs pairs (in the configuration tasks.topic.weight=0.")
+    assert 'tasks.same.loss="cosine"' in second
+    assert "data.task" not in second  # as it is in all configurations
+
+
+def test_what_branches_set_stands_at_no_line_of_theirs() -> None:
+    text = FILE.replace("same.data.task: pairs", "same.data.task: news")
+    text = text.replace("tasks.same: {loss: {choice: [squared, cosine]}}", "lr: {choice: {0.1: {%s}, 0.2: {%s}}}")
+    text = text.partition("constraints")[0] % (("tasks.same.loss: cosine",) * 2)
+    text = text.replace(", when: tasks.same.loss == 'squared'", "") + "objectives: [{metric: select.score}]\n"
+    assert problems(text=text) == ["s.yaml:6: tasks.same: cosine needs pairs"]  # that of the task, which it names
 
 
 def test_names_that_the_config_refuses() -> None:
     (found,) = problems("space.tasks.Topic.weight=1")
-    assert found.startswith('s.yaml: tasks.Topic: expected text that matches ^[a-z_]+$, found "Topic" (in the config')
+    place = "--set space.tasks.Topic.weight=1"
+    assert found == f'{place}: tasks.Topic: expected text that matches ^[a-z_]+$, found "Topic"'
 
 
 def test_a_config_that_needs_a_name() -> None:

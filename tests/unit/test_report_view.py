@@ -12,7 +12,17 @@ from rich.console import Console
 from raysweep.problems import UserError
 from raysweep.report import SweepView, explain, print_summary, status
 from raysweep.report.trial_view import plain
-from raysweep.report.wording import arm_name, duration, headline, interval, number, short_names, size
+from raysweep.report.wording import (
+    arm_name,
+    by_part,
+    duration,
+    headline,
+    interval,
+    number,
+    score_name,
+    short_names,
+    size,
+)
 from tests import journals
 
 Record = dict[str, Any]
@@ -232,6 +242,27 @@ def test_numbers_have_sensible_digits(said: str, meant: str) -> None:
 def test_short_names_stay_clear() -> None:
     paths = ["train.lr", "a.dim", "b.dim", "dendrites.enabled"]
     assert list(short_names(paths).values()) == ["lr", "a.dim", "b.dim", "dendrites.enabled"]
+
+
+def test_rows_of_parts_stand_under_their_names() -> None:
+    rows = {
+        "train": 3,
+        "report": 5,
+        "train left out": 1,
+        "topic train": 2,
+        "topic report": 4,
+        "topic train left out": 1,
+    }
+    assert by_part(rows) == {
+        "": {"train": 3, "report": 5, "train left out": 1},
+        "topic": {"train": 2, "report": 4, "train left out": 1},
+    }
+    assert by_part({}) == {"": {}}
+
+
+def test_a_further_score_says_once_what_scores_it() -> None:
+    assert score_name("topic accuracy", "accuracy") == "topic accuracy"
+    assert score_name("validation_mismatched", "accuracy") == "validation_mismatched: accuracy"
 
 
 def test_a_terminal_shows_remaining_errors_further_scores_and_the_value_of_each_arm() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import dendritic_bert, nexus, results_page
+from benchmarks import dendritic_bert, measured, nexus
 from benchmarks.results_page import SweepRun
 from benchmarks.variants import compared
 from raysweep.evidence import Comparison, holm, paired_difference
@@ -223,7 +223,7 @@ def test_a_page_of_nexus_has_its_own_columns(tmp_path: Path) -> None:
     ],
 )
 def test_a_command_has_no_folder_of_the_machine(command: str, expected: str) -> None:
-    assert results_page.portable(command) == expected
+    assert measured.portable(command) == expected
 
 
 @pytest.mark.parametrize("main", [nexus.main, dendritic_bert.main])

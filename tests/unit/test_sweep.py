@@ -239,7 +239,7 @@ def test_a_recipe_that_does_not_report_the_objective_fails_in_words(tmp_path: Pa
     assert isinstance(trial, TrialState)
     assert not sweep.receive(trial.id, [{"kind": "reported", "step": 1, "metrics": {"loss": 1.0}, "seconds": 1.0}])
     failed = records(tmp_path / FILE)[-2]
-    assert failed["error"] == "the recipe reported no 'score', only loss"
+    assert failed["error"] == "the recipe reported no 'score' (known: loss)"
     assert trial.outcome == "failed"
 
 

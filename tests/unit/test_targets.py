@@ -105,6 +105,7 @@ def test_a_wrong_number_is_named_where_rows_without_one_are_left_out(tmp_path: P
     (found,) = problems_of(numbered(tmp_path, [5.0, wrong, -1], unlabelled=True))
     assert message in found
     assert "row 3" not in found
+    assert "unlabelled" not in found
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_one_side_of_a_pair_may_be_empty_as_in_qqp(tmp_path: Path) -> None:
     [
         (5.5, "outside 0..5 at row 1: 5.5"),
         (-1.0, "outside 0..5 at row 1: -1.0"),
-        (None, "has no number at row 1: None"),
+        (None, "has no number at row 1: None (data.unlabelled: true leaves such rows out)"),
     ],
 )
 def test_a_wrong_score_is_named(tmp_path: Path, value: float | None, message: str) -> None:

@@ -92,12 +92,17 @@ def _number(value: Any) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-def bad_scores(name: str, raw: list[Any], scores: Floats, top: float, place: str) -> list[Problem]:
-    """The rows of a column that hold no number, or one outside 0 to `top`; `scores` is the column divided by `top`."""
+def bad_scores(
+    name: str, raw: list[Any], scores: Floats, top: float, place: str, way_out: str | None = None
+) -> list[Problem]:
+    """The rows of a column that hold no number, or one outside 0 to `top`; `scores` is the column divided by `top`.
+
+    `way_out` is what else can be done about rows without a number.
+    """
     outside = np.flatnonzero((scores < 0) | (scores > 1)).tolist()
     hint = f"data.score_max, now {top:g}, is what the scores are divided by"
     return [
-        *bad_rows(f"column '{name}' has no number", np.flatnonzero(np.isnan(scores)).tolist(), raw, place),
+        *bad_rows(f"column '{name}' has no number", np.flatnonzero(np.isnan(scores)).tolist(), raw, place, way_out),
         *bad_rows(f"column '{name}' is outside 0..{top:g}", outside, raw, place, hint),
     ]
 

@@ -10,7 +10,15 @@ from raysweep.problems import Problem, UserError
 from trainables.parts.carving import Rows, tenths
 from trainables.parts.columns import bad_scores, bad_texts, check_columns, rows_hash, scaled
 from trainables.parts.tables import Columns, read_table
-from trainables.parts.targets import UNLABELLED, Answers, bad_classes, class_numbers, gold_answers, has_no_label
+from trainables.parts.targets import (
+    UNLABELLED,
+    WAY_OUT,
+    Answers,
+    bad_classes,
+    class_numbers,
+    gold_answers,
+    has_no_label,
+)
 from trainables.parts.task_settings import Layout
 from trainables.parts.tasks import Kind
 
@@ -67,7 +75,7 @@ def read_split(layout: Layout, split: str, stamp: object) -> Table:
 def _checked(layout: Layout, columns: Columns, place: str) -> Table:
     texts, raw = [columns[name] for name in layout.texts], columns[layout.target]
     if layout.task.kind != "span" and all(map(has_no_label, raw)):
-        hint = "the test labels of GLUE are hidden: use its validation split"
+        hint = "the test labels of GLUE are hidden: use its validation split" if layout.task.subset else None
         raise UserError([Problem(f"column '{layout.target}' has no labels at all", place, hint=hint)])
     targets, answers, problems = _targets(layout, raw, texts[-1], place)
     problems = _bad_texts(layout, texts, place) + problems
@@ -92,7 +100,8 @@ def _targets(
     if kind == "regression":
         scores = scaled(raw, layout.score_max)
         without = np.array([layout.unlabelled and has_no_label(value) for value in raw])
-        problems = bad_scores(column, raw, np.where(without, 0.0, scores), layout.score_max, place)
+        way_out = WAY_OUT if not layout.unlabelled and any(map(has_no_label, raw)) else None
+        problems = bad_scores(column, raw, np.where(without, 0.0, scores), layout.score_max, place, way_out)
         return np.where(without, UNLABELLED, scores), None, problems
     numbers = class_numbers(raw, layout.names, layout.labels)
     return numbers, None, bad_classes(column, raw, numbers, layout.names, place, layout.unlabelled)

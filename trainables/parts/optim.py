@@ -65,7 +65,8 @@ def adamw(
         [
             {"params": named, "weight_decay": decay, "lr_multiplier": times, "lr": lr * times}
             for (decay, times), named in groups.items()
-        ],
+        ]
+        or [{"params": [], "param_names": [], "lr_multiplier": 1.0}],  # where all is frozen; torch wants a group
         lr=lr,
         fused=True,  # one pass over the weights: on a CPU a fifth of the default's time
     )
@@ -81,6 +82,8 @@ def clip_gradient(model: nn.Module, largest: float) -> None:
                 found.append(parameter.grad.values())
             else:
                 found.append(parameter.grad)
+    if not found:
+        return
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(values) for values in found]))
     for values in found:
         values.mul_((largest / (norm + 1e-6)).clamp(max=1.0))

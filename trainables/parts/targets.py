@@ -13,6 +13,7 @@ from trainables.parts.columns import bad_rows
 Floats = npt.NDArray[np.float64]
 Answers = list[tuple[str, int]]  # every gold answer of a question: its text, and its first character in the context
 UNLABELLED, UNKNOWN = -1, -2
+WAY_OUT = "data.unlabelled: true leaves such rows out"
 
 
 def has_no_label(value: Any) -> bool:
@@ -52,7 +53,7 @@ def bad_classes(
     hint = did_you_mean(raw[texts[0]], list(names)) if texts else None
     counted = f"data.labels names the classes from 0 on: {', '.join(names)}"
     return [
-        *bad_rows(f"column '{column}' has no label", missing, raw, place, "data.unlabelled: true leaves such rows out"),
+        *bad_rows(f"column '{column}' has no label", missing, raw, place, WAY_OUT),
         *bad_rows(f"column '{column}' is no label", texts, raw, place, hint),
         *bad_rows(f"column '{column}' is outside 0..{len(names) - 1}", others, raw, place, counted),
     ]

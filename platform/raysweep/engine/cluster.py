@@ -14,8 +14,9 @@ from raysweep.spec import ResourceSpec
 
 SECONDS_TO_LEAVE = 1.5  # Ray's own shutdown takes 1.3 s; after an interrupt the whole way out has 3 s
 
-QUIET = {
+ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a folder that a sweep file names without / is where the command is, in trials too
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they import TensorBoard and cost half of a short trial's overhead
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours ends at once: the journal needs no last snapshot
@@ -27,7 +28,7 @@ QUIET = {
 
 def join() -> None:
     """Join the cluster that RAY_ADDRESS names, else start one on this machine. Ray's own output is kept back."""
-    for name, value in QUIET.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module="ray")
     logging.getLogger("ray").setLevel(logging.CRITICAL)

@@ -8,7 +8,7 @@ from typing import Any
 from raysweep.report.blocks import facts, section
 from raysweep.report.markup import Child, Markup, tag
 from raysweep.report.view import SweepView
-from raysweep.report.wording import duration, measurement, number, plural, setting, sittings
+from raysweep.report.wording import by_part, duration, measurement, number, plural, setting, sittings
 
 UNITS = {"memory": "memory, GB"}
 
@@ -35,7 +35,7 @@ def provenance(view: SweepView, sweep_file: str | None) -> Markup:
         ("worked", _worked(view)),
         ("commit", commit),
     ]
-    pairs += [("seeds", seeds), ("data", _data(view)), *_hashes(view)]
+    pairs += [("seeds", seeds), ("data", _data(view)), *_parts(view), *_hashes(view)]
     pairs += [(UNITS.get(name, name), setting(value)) for name, value in view.machine.items() if value is not None]
     again = tag("pre", command if isinstance(command, str) else shlex.join(command))
     return section("provenance", facts(pairs), tag("h3", "To run it again"), again, *_file(view, sweep_file))
@@ -81,11 +81,21 @@ def _worked(view: SweepView) -> str:
 def _data(view: SweepView) -> str:
     if not view.data:
         return "not recorded"
-    rows = [f"{name} {plural(count, 'row')}" for name, count in view.data["rows"].items()]
+    rows = _rows(by_part(view.data["rows"])[""])
     made = ["SYNTHETIC"] if view.synthetic else []
     repeats = [f"{where} {count}" for where, count in view.data.get("overlaps", {}).items() if count]
     twice = [f"examples that stand twice: {', '.join(repeats)}"] if repeats else []
     return "; ".join([f"{view.data['name']} from {view.data['source']}", *made, *rows, *twice])
+
+
+def _parts(view: SweepView) -> list[tuple[str, Child]]:
+    """Where the data are several in one."""
+    parts = by_part(view.data.get("rows", {}))
+    return [(f"{name} data", "; ".join(_rows(rows))) for name, rows in parts.items() if name]
+
+
+def _rows(counts: dict[str, int]) -> list[str]:
+    return [f"{name} {plural(count, 'row')}" for name, count in counts.items()]
 
 
 def _hashes(view: SweepView) -> list[tuple[str, Child]]:

@@ -5,6 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raysweep.recipe import configure
+from raysweep.report.wording import by_part
 from raysweep.schedule import rungs_of
 from raysweep.spec import SweepSpec
 from raysweep.sweep_file import SweepFile
@@ -15,9 +16,11 @@ def plan(loaded: SweepFile) -> RenderableType:
     spec = loaded.spec
     facts = loaded.recipe.inspect(configure(loaded.recipe, loaded.first_config()))
     table = Table(box=None, show_header=False, pad_edge=False)
-    rows = " / ".join(f"{count} {split}" for split, count in facts.rows.items())
     table.add_row("recipe", escape(spec.recipe))
-    table.add_row("data", escape(f"{facts.name}: {rows}") + (" [bold red]SYNTHETIC[/]" if facts.synthetic else ""))
+    for part, counts in by_part(facts.rows).items():
+        rows = " / ".join(f"{count} {split}" for split, count in counts.items())
+        made_up = " [bold red]SYNTHETIC[/]" if facts.synthetic and not part else ""
+        table.add_row("" if part else "data", escape(f"{part or facts.name}: {rows}") + made_up)
     if repeats := [f"{where} {count}" for where, count in facts.overlaps.items() if count]:
         table.add_row("twice", escape(f"examples that stand twice: {', '.join(repeats)}"))
     table.add_row("dimensions", escape(_dimensions(loaded)))

@@ -17,6 +17,7 @@ from raysweep.report.wording import (
     measurement,
     number,
     remaining_error,
+    score_name,
     setting,
     short_names,
 )
@@ -41,7 +42,7 @@ def comparisons_table(view: SweepView) -> Markup:
 def others_table(view: SweepView) -> Markup:
     """Each arm's further scores, one below another; an arm's name may be long, and there may be many scores."""
     rows = [
-        [_text(f"{name}: {statistic}"), _text(arm_name(arm.arm, view)), *_score(arm.others[name])]
+        [_text(score_name(name, statistic)), _text(arm_name(arm.arm, view)), *_score(arm.others[name])]
         for name, statistic in view.others.items()
         for arm in view.arms
     ]

@@ -17,6 +17,7 @@ from raysweep.report.wording import (
     measurement,
     number,
     place,
+    score_name,
     settings,
     sittings,
     size,
@@ -123,7 +124,7 @@ def _others(view: SweepView) -> list[RenderableType]:
     for name, statistic in view.others.items():
         for arm in view.arms:
             score = arm.others[name]
-            words = (f"{name}: {statistic}", arm_name(arm.arm, view), interval(score.mean, score.low, score.high))
+            words = (score_name(name, statistic), arm_name(arm.arm, view), interval(score.mean, score.low, score.high))
             rows.add_row(*map(Text, words))
     return ["", rows]
 

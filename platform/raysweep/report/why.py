@@ -11,6 +11,8 @@ from raysweep.report.trial_view import TrialView
 from raysweep.report.view import SweepView
 from raysweep.report.wording import duration, measurement, number, place, plural, setting
 
+BESIDE = 3  # metrics whose names stand side by side on 80 columns
+
 
 def explain(view: SweepView, trial_id: str) -> RenderableType:
     """A trial's settings, steps, rung decisions and failures, and why it ended. Raises UserError if unknown."""
@@ -92,13 +94,24 @@ def _steps(trial: TrialView, view: SweepView) -> list[RenderableType]:
     if not trial.curve:
         return ["", Text("It has reported nothing.")]
     changing, constant = _metrics(trial, view.metric)
-    rows = table("step", view.metric, *changing, "time")
+    beside = changing if len(changing) <= BESIDE else []
+    rows = table("step", view.metric, *beside, "time")
     rows.add_column("rung", no_wrap=True)
     for step in sorted(trial.curve):
-        values = [number(trial.curve[step].get(name)) for name in (view.metric, *changing)]
+        values = [number(trial.curve[step].get(name)) for name in (view.metric, *beside)]
         rows.add_row(str(step), *values, duration(trial.pace[step]), Text(_decision(trial.decisions.get(step))))
+    rest = changing[len(beside) :]
+    further = [_further(trial, rest[start : start + BESIDE]) for start in range(0, len(rest), BESIDE)]
     alike = ", ".join(f"{name} {measurement(name, trial.last.get(name))}" for name in constant)
-    return ["", rows, *([Text(f"in all steps: {alike}", style="dim")] if alike else [])]
+    return ["", rows, *further, *([Text(f"in all steps: {alike}", style="dim")] if alike else [])]
+
+
+def _further(trial: TrialView, names: list[str]) -> Table:
+    """Metrics for which the first table has no room."""
+    rows = table("step", *names)
+    for step in sorted(trial.curve):
+        rows.add_row(str(step), *(number(trial.curve[step].get(name)) for name in names))
+    return rows
 
 
 def _metrics(trial: TrialView, primary: str) -> tuple[list[str], list[str]]:

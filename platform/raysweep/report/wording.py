@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from raysweep.evidence import ArmResult, Comparison
@@ -71,6 +71,22 @@ def setting(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return str(value)
+
+
+def score_name(name: str, statistic: str) -> str:
+    """A further score: its name, and what scores it unless the name ends with that."""
+    return name if name.endswith(f" {statistic}") else f"{name}: {statistic}"
+
+
+def by_part(rows: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Rows of all data under "", and those of each part, whose entries begin with its name, under that name."""
+    parts: dict[str, dict[str, int]] = {"": {}}
+    for name, count in rows.items():
+        part, _, entry = name.partition(" ")
+        if f"{part} report" not in rows:
+            part, entry = "", name
+        parts.setdefault(part, {})[entry] = count
+    return parts
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from trainables.parts.footprint import footprint, weight_bytes
 from trainables.parts.multitask import checks
 from trainables.parts.multitask.balance import Balance
 from trainables.parts.multitask.model import SHARED, MultitaskModel, TaskShape, Tower, alike
-from trainables.parts.multitask.predictor import save_model, served
+from trainables.parts.multitask.predictor import columns_of, save_model, served
 from trainables.parts.multitask.sentence_form import has_form
 from trainables.parts.multitask.settings import HeadSettings, MultitaskConfig, MultitaskTrainSettings, VectorSettings
 from trainables.parts.multitask.vectors import SentenceVector, VectorShape, start_vector
@@ -29,11 +29,11 @@ from trainables.parts.text_model import Head, draw_head
 LOADER = "trainables.parts.multitask.predictor:load"
 
 
-def check_model(config: MultitaskConfig) -> None:
-    """Raises UserError with all that settings ask of the encoder in vain; builds no model."""
+def problems(config: MultitaskConfig) -> list[Problem]:
+    """All that settings ask of the encoder in vain; builds no model. Raises UserError where it cannot be loaded."""
     encoder = _plain_encoder(config.encoder)
     body: Any = encoder.model
-    problems = checks.encoder(config, encoder.hidden, body.config.num_hidden_layers)
+    found = checks.encoder(config, encoder.hidden, body.config.num_hidden_layers)
     asks = {
         "freezing.kind gradual": config.freezing.kind == "gradual",
         "freezing.keep_bottom": config.freezing.keep_bottom > 0,
@@ -41,9 +41,8 @@ def check_model(config: MultitaskConfig) -> None:
     }
     if any(asks.values()) and not _apart(body):
         names = " and ".join(name for name, asked in asks.items() if asked)
-        problems.append(f"{names}: layers with weights of their own are needed, and '{config.encoder.name}' has none")
-    if problems:
-        raise UserError([Problem(problem) for problem in problems])
+        found.append(f"{names}: layers with weights of their own are needed, and '{config.encoder.name}' has none")
+    return [Problem(problem) for problem in found]
 
 
 @lru_cache(maxsize=4)
@@ -183,6 +182,20 @@ def sample(config: MultitaskConfig, count: int = 8) -> Texts:
     return read_examples(config.tasks[served(tasks)[0]].data, "select").texts[:count]
 
 
+def learned(config: MultitaskConfig) -> str:
+    """What of the model was trained, in words."""
+    kind = config.freezing.kind
+    if kind == "all" or config.train.epochs == 0:
+        return "nothing: the heads are as they were drawn, and guess"
+    return {
+        "none": "everything",
+        "backbone": "everything but the encoder",
+        "head": f"everything but the head of {config.freezing.head}",
+        "gradual": "the heads, and the encoder's layers one after another from the top",
+        "two_phase": "the heads, and then the encoder",
+    }[kind]
+
+
 def export_model(
     config: MultitaskConfig, model: MultitaskModel, encoder: Encoder, folder: Path, texts: Texts
 ) -> dict[str, Any]:
@@ -191,7 +204,9 @@ def export_model(
     save_model(folder, model, encoder.tokenizer, facts, texts)
     costs = sized(model)
     return facts | {
+        "columns": columns_of(facts["tasks"]),
         "sharing": config.sharing,
+        "learned": learned(config),
         "dimensions": model.vector_shape.width,
         "parameters": costs["size.parameters"],
         "encoder_parameters": costs["size.encoder"],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
-from raysweep.problems import did_you_mean
+from raysweep.problems import did_you_mean, nearest
 from raysweep.recipe import Settings
 from trainables.parts.task_settings import labels_of
 
@@ -48,7 +48,8 @@ def head(settings: "HeadSettings") -> list[str]:
     if kind == "span":
         return [f"task {task} looks for answers among a text's tokens, but tasks here have one vector for each text"]
     if loss not in LOSSES[kind]:
-        return [f"loss {loss} is not for task {task}, which is {kind}: use {' or '.join(LOSSES[kind])}"]
+        fitting = [name for name in LOSSES[kind] if name != "cosine" or settings.pairs]
+        return [f"loss {loss} is not for {kind}: with task {task} use {' or '.join(fitting)}"]
     labels = len(labels_of(settings.data))
     given = [name for name in ("hidden", "activation", "dropout") if name in settings.model_fields_set]
     wrong = {
@@ -110,13 +111,17 @@ def together(config: "MultitaskConfig") -> list[str]:
 
 
 def _names(config: "MultitaskConfig") -> Iterator[str]:
-    for name in config.tasks:
+    for name, task in config.tasks.items():
         if not NAME.fullmatch(name):
             yield f"tasks.{name}: a task's name has small letters, digits and _, and begins with a letter"
         elif name in METRICS:
             yield f"tasks.{name}: the metrics of all tasks together have this name: call it otherwise"
         elif name in TORCH:
             yield f"tasks.{name}: a torch module has a part of this name: call it otherwise"
+        elif "task" not in task.data.model_fields_set:  # of a misspelt name too, which would be one task more
+            near = nearest(name, [other for other in config.tasks if other != name])
+            guess = f", or did you mean '{near}'?" if near else ""
+            yield f"tasks.{name}: data.task is not given: say what is learned{guess}"
 
 
 def _frozen(config: "MultitaskConfig") -> list[str]:

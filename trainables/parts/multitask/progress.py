@@ -30,10 +30,10 @@ class Progress:
     kept: Weights = field(default_factory=dict)
 
     def judge(self, score: float, scores: Mapping[str, float], probe: float | None, model: nn.Module) -> None:
-        """Keep the present weights if their score is the best so far; a score that is not a number never is."""
+        """Keep the first weights, and then those whose score is the best so far: one that is not a number never is."""
         self.best |= {name: value for name, value in scores.items() if value > self.best.get(name, -inf)}
         self.waited += 1
-        if isnan(self.score) or score > self.score:
+        if not self.scores or score > self.score or (isnan(self.score) and not isnan(score)):
             self.score, self.scores, self.probe, self.waited = score, dict(scores), probe, 0
             self.kept = learning(model)
 

@@ -122,11 +122,15 @@ class BalanceSettings(Settings):
         " sampling round_robin",
     )
     alpha: float = Field(1.5, ge=0, description="with gradnorm: how strongly tasks that lag behind are pulled")
-    lr: float = Field(0.025, gt=0, le=1, description="with gradnorm and uncertainty: highest learning rate of the weights")
+    lr: float = Field(
+        0.025, gt=0, le=1, description="with gradnorm and uncertainty: highest learning rate of the weights"
+    )
 
     @model_validator(mode="after")
     def _kind_uses_them(self) -> Self:
-        return checks.refuse(self, checks.without_effect(self, {"alpha": ("gradnorm",), "lr": ("gradnorm", "uncertainty")}))
+        return checks.refuse(
+            self, checks.without_effect(self, {"alpha": ("gradnorm",), "lr": ("gradnorm", "uncertainty")})
+        )
 
 
 class FreezingSettings(Settings):

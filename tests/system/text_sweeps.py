@@ -31,8 +31,11 @@ def command(space: str, folder: Path, settings: Sequence[str]) -> list[object]:
     return [ROOT / "search_spaces" / space, "--dir", folder, *given]
 
 
-def killed_and_resumed(space: str, folder: Path, settings: Sequence[str]) -> str:
-    """Run a sweep in `folder`, kill it after its second report, and take it up again: what it printed then."""
+def killed_and_resumed(space: str, folder: Path, settings: Sequence[str], elsewhere: Path | None = None) -> str:
+    """Run a sweep in `folder`, kill it after its second report, and take it up again: what it printed then.
+
+    It is begun beside `folder`, and taken up there or `elsewhere`.
+    """
     first = start("run", *command(space, folder, settings), cwd=folder.parent)
 
     def reported(found: list[Record]) -> bool:
@@ -41,7 +44,7 @@ def killed_and_resumed(space: str, folder: Path, settings: Sequence[str]) -> str
     wait_for(folder, reported, first)
     kill(first.pid, signal.SIGKILL)
     first.communicate()
-    code, output = run("resume", folder, cwd=folder.parent, timeout=280)
+    code, output = run("resume", folder, cwd=elsewhere or folder.parent, timeout=280)
     assert code == 0, output
     return output
 

@@ -15,6 +15,7 @@ from tests.multitask_runs import (
     Watched,
     changed,
     ended,
+    felt,
     flat_of,
     metrics,
     precise,
@@ -24,6 +25,7 @@ from tests.multitask_runs import (
     weights_of,
 )
 from trainables import multitask
+from trainables.parts import optim
 
 KINDS = {
     "fixed": {},
@@ -88,7 +90,7 @@ def test_a_batch_in_parts_trains_the_same_weights(
     for losses, weights in zip(told[1:], parted, strict=True):
         assert losses == pytest.approx(told[0], rel=1e-9)
         torch.testing.assert_close(weights, whole, rtol=0, atol=1e-9)
-    assert changed(whole, watched.starts[0]) == whole.keys()
+    assert changed(whole, watched.starts[0]) >= felt(whole)
 
 
 @pytest.mark.parametrize(("world", "accumulate", "sizes"), [(1, 1, [8]), (1, 2, [4, 4]), (2, 1, [4]), (2, 4, [1] * 4)])
@@ -122,7 +124,7 @@ def test_towers_of_their_own_are_two_trainings_of_one_task(
         alone = {name.replace(".shared.", f".{task}."): w for name, w in weights_of(watched.runs[-1]).items()}
         assert alone.keys() == {name for name in both if f".{task}." in name}
         assert not changed(alone, both)
-        assert changed(both, watched.starts[0]) == both.keys()
+        assert changed(both, watched.starts[0]) >= felt(both)
 
 
 def test_each_epoch_has_batches_of_its_own(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,8 +164,9 @@ def test_rates_rise_and_fall_over_the_steps_of_all_epochs(
 
     def update(run: multitask.Run, step: int, total: int) -> None:
         real(run, step, total)
-        (rate,) = {group["lr"] / group["lr_multiplier"] for group in run.optimizer.param_groups}
-        rates.append(rate)
+        encoder, head = sorted({group["lr"] for group in run.optimizer.param_groups})
+        assert head == pytest.approx(5 * encoder)
+        rates.append(encoder)
 
     monkeypatch.setattr(multitask, "update", update)
     warm = {"train.schedule": "linear", "train.warmup_ratio": 1 / 6, "train.lr": 0.01, "train.head_lr": 0.05}

@@ -151,7 +151,7 @@ def test_every_problem_is_told_with_its_task(tmp_path: Path) -> None:
     tasks = {
         "topic": opinion(tmp_path, train_rows=99),
         "close": likeness(tmp_path, target="grade"),
-        "lost": TaskDataSettings(source=str(tmp_path / "opinion"), report="nowhere"),
+        "lost": TaskDataSettings(task="sst2", source=str(tmp_path / "opinion"), report="nowhere"),
         "good": opinion(tmp_path),
     }
     with pytest.raises(UserError) as caught:

@@ -16,6 +16,7 @@ from tests.multitask_runs import (
     Watched,
     changed,
     ended,
+    felt,
     flat_of,
     metrics,
     prepare,
@@ -70,12 +71,9 @@ def test_where_all_is_frozen_there_is_one_report_of_the_start(
 def test_an_encoder_that_rests_is_asked_once_for_all_epochs_and_trials(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    asked, real = [], task_model.token_states
     for module in (task_inputs, task_model):
-        real = module.token_states
-        monkeypatch.setattr(
-            module, "token_states", lambda *given, real=real: asked.append(real.__name__) or real(*given)
-        )
+        monkeypatch.setattr(module, "token_states", lambda *given: asked.append(1) or real(*given))
     watched = Watched(monkeypatch)
     flat = {"freezing.kind": "backbone", "pooling.projection": 4}
     ended(trial(place, tmp_path, flat))
@@ -139,7 +137,7 @@ def test_in_each_epoch_exactly_what_is_open_changes(
         names = changed(now, before)
         found.append({part_of(name) for name in names})
         open_now = {name for name, weight in run.model.named_parameters() if weight.requires_grad}
-        assert names == open_now, "all that learns has a gradient, and nothing else moves or decays"
+        assert felt(open_now) <= names <= open_now, "what learns has a gradient, and nothing else moves or decays"
         told.append((report.metrics["open.layers"], report.metrics["open.parameters"]))
         assert told[-1][1] == sum(now[name].numel() for name in open_now)
         before = now

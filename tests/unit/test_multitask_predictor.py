@@ -225,6 +225,7 @@ def test_the_card_says_what_the_model_is(tmp_path: Path) -> None:
         },
         "columns": ["mood.negative", "mood.positive"],
         "sharing": "hard",
+        "learned": "everything",
         "dimensions": 8,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "encoder_parameters": sum(weight.numel() for weight in model.tower("mood").encoder.parameters()),

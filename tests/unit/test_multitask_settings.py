@@ -164,7 +164,7 @@ def test_what_would_have_no_effect_is_refused(group: Any, given: dict[str, Any],
         ),
         (
             {"tasks": {"topic": {**TOPIC, "weight": 2.0}, "mood": MOOD}, "balance": {"kind": "uncertainty"}},
-            "weight of topic is set, but balance.kind uncertainty finds weights",
+            "tasks.topic.weight is set, but balance.kind uncertainty finds weights",
         ),
     ],
 )
@@ -216,11 +216,11 @@ def test_all_mistakes_are_named_at_once() -> None:
         },
     )
     words = (
-        "tasks.Topic",
+        "tasks.Topic: ",
         "two or more",
         "round_robin",
         "sharing is none",
-        "weight of Topic",
+        "tasks.Topic.weight is set",
         "layers 0",
         "freezing.head",
     )

@@ -273,3 +273,17 @@ def test_the_rate_falls_as_torchs_scheduler_lets_it() -> None:
         assert ours.factor == optimizer.param_groups[0]["lr"]
     assert ours.factor == 0.2
     assert optim.FallingRate(**ours.state()) == ours
+
+
+def test_where_all_is_frozen_nothing_is_done() -> None:
+    model = Net().requires_grad_(False)
+    optimizer = optim.adamw(model, lr=0.1, weight_decay=0.5)
+    optim.clip_gradient(model, 1.0)
+    optim.set_lr(optimizer, 0.2)
+    optimizer.step()
+    assert all(weight.equal(start) for weight, start in zip(model.parameters(), Net().parameters(), strict=True))
+    assert names(optimizer) == set()
+    assert optim.state(optimizer) == {}
+    learning = optim.adamw(model.requires_grad_(True), lr=0.1)
+    optim.carry_over(optimizer, learning)
+    assert optim.state(learning) == {}

@@ -151,7 +151,7 @@ def _guess(name: str, known: Sequence[str]) -> str:
 def _balanced(config: "MultitaskConfig") -> list[str]:
     kind, frozen = config.balance.kind, config.freezing
     apart = kind in ("gradnorm", "pcgrad")
-    weighted = [name for name, task in config.tasks.items() if task.weight != 1.0]
+    weights = [f"tasks.{name}.weight" for name, task in config.tasks.items() if task.weight != 1.0]
     return _found({
         f"balance.kind {kind} compares tasks: it needs two or more":
             apart and len(config.tasks) < 2,
@@ -163,8 +163,8 @@ def _balanced(config: "MultitaskConfig") -> list[str]:
             apart and frozen.rests and not (frozen.kind == "backbone" and config.pooling.learns),
         "balance.kind uncertainty learns weights, but with freezing.kind all nothing learns":
             kind == "uncertainty" and frozen.kind == "all",
-        f"weight of {', '.join(weighted)} is set, but balance.kind {kind} finds weights: leave it out, or use fixed":
-            kind != "fixed" and bool(weighted),
+        f"{', '.join(weights)} is set, but balance.kind {kind} finds weights: leave it out, or use fixed":
+            kind != "fixed" and bool(weights),
     })  # fmt: skip
 
 

@@ -27,7 +27,12 @@ class HeadSettings(Settings):
         " distance of the cosine of two vectors and their score, without a head. By the task, if not given:"
         " cross_entropy for labels, squared for numbers of one text, cosine for those of pairs",
     )
-    weight: float = Field(1.0, gt=0, description="with balance fixed: what the task's loss is multiplied by")
+    weight: float = Field(
+        1.0,
+        gt=0,
+        description="with balance fixed: what the task's loss is multiplied by; that of numbers, which lie in 0..1, is"
+        " small beside one of labels",
+    )
     hidden: int = Field(0, ge=0, le=8192, description="width of a hidden layer before the outputs; 0 for none")
     activation: Activation = Field("gelu", description="what the hidden layer applies to its sum")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of values dropped before each layer of the head")

@@ -86,7 +86,8 @@ def predict_texts(
     model: torch.nn.Module, batch: Callable[[npt.NDArray[np.int64]], Packed], lengths: npt.NDArray[np.int64], size: int
 ) -> Tensor:
     """Logits [N, K] of all texts, `size` of similar length at a time; leaves the model in eval mode."""
-    model.eval()
+    if model.training:  # to say so again would walk through all its parts for each text that is served
+        model.eval()
     return in_order(lambda rows: model(batch(rows)), lengths, size)
 
 

@@ -28,7 +28,7 @@ sweep: $(READY)
 
 # Two processes, each with whole files: what a file has set up serves all its tests.
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow' --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -m 'not slow' --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -26,7 +26,8 @@ $(READY): pyproject.toml constraints.txt
 sweep: $(READY)
 	$(BIN)/raysweep run search_spaces/quickstart.yaml
 
-# Two processes, each with whole files: what a file has set up serves all its tests.
+# Two processes, each with whole files: what a file has set up serves all its tests. In the order of their folders, for
+# contracts and system hold the longest ones, which would otherwise come last and alone.
 test: $(READY)
 	$(BIN)/python -m pytest -m 'not slow' --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 

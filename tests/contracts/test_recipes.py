@@ -88,8 +88,6 @@ VARIANTS: dict[str, dict[str, Flat]] = {
         "quantised": SPARSE | INT8 | {"data.task": "mnli", "pruning.target": "neurons+two_four", "pruning.epochs": 0},
     },
     "multitask": {
-        "shared": TWO | NORMED | {"sampling.kind": "sqrt", "train.grad_clip": 1.0, "tasks.topic.hidden": 16},
-        "frozen": TWO | {"freezing.kind": "backbone", "pooling.kind": "cls+mean", "pooling.combine": "gated"},
         "gradual": TWO | ONE_LAYER | PROBED | {"balance.kind": "pcgrad", "sampling.kind": "round_robin"},
         "two_phase": TWO | {"freezing.kind": "two_phase", "balance.kind": "gradnorm", "sampling.kind": "round_robin"},
         "separate": TWO
@@ -98,7 +96,8 @@ VARIANTS: dict[str, dict[str, Flat]] = {
         "pairs": PAIRED | {"balance.kind": "uncertainty", "pooling.kind": "cls", "train.patience": 1},
         "mixed": TWO
         | PAIRED
-        | {"tasks.topic.weight": 0.5, "sampling.kind": "temperature", "sampling.temperature": 3.0},
+        | NORMED
+        | {"train.grad_clip": 1.0, "sampling.kind": "temperature", "sampling.temperature": 3.0},
     },
 }
 CASES = {

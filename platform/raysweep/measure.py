@@ -7,16 +7,16 @@ import os
 import platform
 import resource
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from raysweep.hardware import answer_of, installed
 
 
 class Model(Protocol):
@@ -115,7 +115,7 @@ def machine() -> dict[str, Any]:
         "memory": round(memory / 1e9, 1),
         "gpu": _gpu(),
         "python": platform.python_version(),
-        **{package: _version(package) for package in ("torch", "transformers", "ray")},
+        **{package: installed(package) for package in ("torch", "transformers", "ray")},
     }
 
 
@@ -132,15 +132,8 @@ def _gpu() -> str | None:
     """Names of the GPUs, as the driver's own tool tells them: asking torch would start CUDA in this process."""
     if shutil.which("nvidia-smi") is None:
         return None
-    answer = _run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
+    answer = answer_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
     return ", ".join(answer.splitlines()) or None if answer is not None else None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def commit(folder: Path) -> str | None:
@@ -148,16 +141,7 @@ def commit(folder: Path) -> str | None:
     if shutil.which("git") is None:
         return None
     git = ["git", "--no-optional-locks", "-C", str(folder)]
-    sha = _run([*git, "rev-parse", "--verify", "HEAD"])
+    sha = answer_of([*git, "rev-parse", "--verify", "HEAD"])
     if sha is None:
         return None
-    return sha + "+dirty" if _run([*git, "status", "--porcelain"]) else sha
-
-
-def _run(command: list[str]) -> str | None:
-    """What a command prints, or None when it fails or takes more than 20 seconds."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    except subprocess.TimeoutExpired:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return sha + "+dirty" if answer_of([*git, "status", "--porcelain"]) else sha

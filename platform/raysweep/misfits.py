@@ -1,14 +1,17 @@
-"""What a recipe has against whole configurations whose single settings all suit it, and against their data."""
+"""What a recipe has against whole configurations whose single settings all suit it, and against their data; and what
+this machine lacks for them.
+"""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from raysweep.needs import not_here
 from raysweep.problems import Problem, UserError
 from raysweep.recipe import Recipe, configure
 from raysweep.validation import EXPECTED, dotted, expectation, place_of, shown
@@ -16,6 +19,7 @@ from raysweep.yaml_file import KeyPath, Place
 
 NAME = re.compile(r"[\w-]+(?:\.[\w-]+)*")
 Config = Mapping[str, Any]
+MOST_TOLD = 8  # reasons that a sweep cannot run here; a need in GB may differ from configuration to configuration
 
 
 def misfits(recipe: Recipe, configs: Sequence[Config], place: Place) -> list[Problem]:
@@ -40,6 +44,61 @@ def misfits(recipe: Recipe, configs: Sequence[Config], place: Place) -> list[Pro
     return [*told, *missing]
 
 
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """How many of the configurations can run here, and what this machine lacks for the others and for references."""
+
+    able: int
+    problems: list[Problem]
+
+
+def unfit(
+    recipe: Recipe, configs: Sequence[Config], references: Mapping[str, Config], gpu: float, place: Place
+) -> Unfit:
+    """Compare what configurations need with this machine, for trials that get `gpu` GPUs each.
+
+    Each reason stands at the line of a setting that asks, with the configurations that it holds for; the most frequent
+    reasons come first, and rare ones may be left out.
+    """
+    lacking: dict[tuple[str, tuple[str, ...]], list[Config]] = defaultdict(list)
+    wanting: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
+    able = 0
+    for config in configs:
+        lacks = not_here(configure(recipe, dict(config)), gpu)
+        able += not lacks
+        for need, words in lacks:
+            lacking[words, need.by].append(config)
+    for name, config in references.items():
+        for need, words in not_here(configure(recipe, dict(config)), gpu):
+            wanting[words, need.by].append(name)
+    reasons = sorted({**lacking, **wanting}, key=lambda reason: -len(lacking.get(reason, ())))
+    settings = _settings(place)
+    problems = []
+    for words, by in reasons[:MOST_TOLD]:
+        having, named = lacking.get((words, by), []), wanting.get((words, by), [])
+        keys = next((settings[name] for name in by if name in settings), ("space",))
+        problems.append(place.problem(keys, words, _where(having, configs, named)))
+    return Unfit(able, problems)
+
+
+def _where(having: Sequence[Config], configs: Sequence[Config], references: Sequence[str]) -> str:
+    """How many configurations, with the settings that all of these share but not all others, and which references."""
+    told = [f"in the reference '{name}'" for name in references]
+    if having:
+        shared = {
+            name: value for name, value in having[0].items() if _alike(name, having) and not _alike(name, configs)
+        }
+        settings = ", ".join(f"{name}={shown(value)}" for name, value in shared.items())
+        share = "all" if len(having) == len(configs) else f"{len(having)} of {len(configs)}"
+        told.insert(0, f"in {share} configurations drawn" + (f", with {settings}" if settings else ""))
+    return " and ".join(told)
+
+
+def _alike(name: str, configs: Sequence[Config]) -> bool:
+    """Whether a setting is active and the same in all of these."""
+    return all(name in config and config[name] == configs[0].get(name) for config in configs)
+
+
 def _told(details: Sequence[ErrorDetails], file: str | None) -> Iterator[Problem]:
     """Each mistake by itself: a recipe tells those of one group between semicolons."""
     for detail in details:
@@ -58,9 +117,7 @@ def _shown(problem: Problem, having: Sequence[Config], configs: Sequence[Config]
     """With the first configuration that has the problem, unless all have it: what is not alike in all of them."""
     if problem.hint or len(having) == len(configs):
         return problem
-    first = having[0]
-    alike = {name for name in first if all(name in other and other[name] == first[name] for other in configs)}
-    settings = ", ".join(f"{name}={shown(value)}" for name, value in first.items() if name not in alike)
+    settings = ", ".join(f"{name}={shown(value)}" for name, value in having[0].items() if not _alike(name, configs))
     return Problem(problem.message, hint=f"in the configuration {settings}")
 
 

@@ -1,4 +1,4 @@
-"""A model's folder as it is packed: weights, JSON and tokenizer files only; manifest.json has their hashes."""
+"""A model's folder as it is packed: weights, JSON, YAML and tokenizer files only; manifest.json has their hashes."""
 
 import hashlib
 import importlib.util
@@ -18,7 +18,7 @@ VERIFY = "verify.json"
 COLUMNS = ("text", "text_pair")  # of a registered model's input: both for pairs of texts, else the first alone
 VERIFY_SHAPE = '{"texts": [...], "outputs": [...]}'
 WEIGHTS = {".safetensors", ".onnx"}  # formats that hold no code
-ALLOWED = WEIGHTS | {".json", ".txt", ".model", ".md"}  # .txt, .model: vocabularies
+ALLOWED = WEIGHTS | {".json", ".yaml", ".txt", ".model", ".md"}  # .txt, .model: vocabularies
 
 
 @dataclass(frozen=True, slots=True)

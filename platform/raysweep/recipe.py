@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict
 
+from raysweep.needs import Requirement
 from raysweep.patterns import fit
 from raysweep.problems import Problem, UserError, did_you_mean
 from raysweep.trial import Evaluation, Report, State, Trial
@@ -31,6 +32,11 @@ class RecipeConfig(Settings):
     def isolated(self) -> bool:
         """Whether this configuration leaves globals behind in its process, so that no other trial may share it."""
         return False
+
+    @property
+    def needs(self) -> tuple[Requirement, ...]:
+        """What this configuration needs of the machine that it trains on (`raysweep.needs`)."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,8 @@ class Recipe(Protocol):
     def export(self, trial: Trial, state: State, folder: Path) -> dict[str, Any]:
         """Write the model into `folder`; return what to say of it on its registry page.
 
-        Files end in .safetensors, .json, .txt, .model or .md; verify.json holds {"texts": [...], "outputs": [...]}.
+        Files end in .safetensors, .json, .yaml, .txt, .model or .md; verify.json holds
+        {"texts": [...], "outputs": [...]}.
         Texts may be pairs, each [first, second]: the registered model then takes two columns, `text` and `text_pair`.
         """
 

@@ -31,8 +31,9 @@ class Engine(Protocol):
 
 
 def begin(file: Path, overrides: Sequence[str], place: Path | None, command: str) -> SweepFolder:
-    """Check everything, then make the sweep's folder with the journal's first record. Raises UserError."""
+    """Check file and machine, then make the sweep's folder with the journal's first record. Raises UserError."""
     loaded = load_sweep(file, overrides)
+    loaded.not_here()
     place = place or Path("sweeps") / f"{loaded.spec.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = sweep_folder.create(place, loaded.text)
     journal = Journal(folder.journal)

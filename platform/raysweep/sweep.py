@@ -200,7 +200,7 @@ class Sweep:
         if verdict is not None and verdict.rung is not None and trial.decided < trial.step:
             self._write("decided", trial, step=trial.step, **asdict(verdict))
         if trial.broken:
-            self._finish(trial, "infeasible" if trial.broken == "infeasible" else "failed")
+            self._finish(trial, "infeasible" if trial.broken in ("infeasible", "not here") else "failed")
         elif verdict is not None and verdict.action == "stop":
             self._finish(trial, "stopped")
 
@@ -262,6 +262,8 @@ class Sweep:
         if record["again"]:
             return
         self.trials[record["trial"]].broken = record["cause"]
+        if record["cause"] == "not here":
+            return  # told before the sweep began, and no sign of what others will do
         self._alike.append(signature(record["error"]))
         last = self._alike[-self.spec.failures.same_error :]
         if len(last) == self.spec.failures.same_error and len(set(last)) == 1:

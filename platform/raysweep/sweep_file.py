@@ -1,8 +1,9 @@
 """From a sweep file to a checked sweep: YAML, blocks, space, recipe and data, with every problem told at once."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from raysweep.misfits import misfits
+from raysweep.misfits import misfits, unfit
 from raysweep.overrides import apply_overrides
 from raysweep.patterns import fit, suggested
 from raysweep.problems import Problem, UserError, did_you_mean
@@ -38,10 +39,25 @@ class SweepFile:
     recipe: Recipe
     path: Path
     text: str
+    place: Place = field(default_factory=Place)
 
     def first_config(self) -> dict[str, Any]:
         """A configuration that fulfils the constraints, always the same one."""
         return _allowed(self.space, 1)[0]
+
+    def not_here(self) -> list[Problem]:
+        """Why this machine cannot run some of the configurations. Raises UserError when it can run none.
+
+        Of a cluster that RAY_ADDRESS names nothing is said: there each trial asks the machine that it starts on.
+        """
+        if "RAY_ADDRESS" in os.environ:
+            return []
+        configs = _allowed(self.space, DRAWS)
+        references = {name: self.space.replaced(configs[0], new) for name, new in self.spec.references.items()}
+        found = unfit(self.recipe, configs, references, self.spec.resources.gpu, self.place)
+        if not found.able:
+            raise UserError(found.problems)
+        return found.problems
 
 
 def load_sweep(file: Path, overrides: Sequence[str] = ()) -> SweepFile:
@@ -54,7 +70,7 @@ def load_sweep(file: Path, overrides: Sequence[str] = ()) -> SweepFile:
     assert checked.recipe is not None
     assert checked.space is not None
     spec = checked.spec.model_copy(update={"references": checked.references})
-    return SweepFile(spec, checked.space, checked.recipe, file, source.text)
+    return SweepFile(spec, checked.space, checked.recipe, file, source.text, source.place)
 
 
 def sweep_from_record(record: Mapping[str, Any]) -> tuple[SweepSpec, Space]:

@@ -256,7 +256,8 @@ def exported(trained: Trained) -> tuple[Path, dict[str, Any]]:
 
 def test_an_exported_model_is_plain_data_with_a_card(exported: tuple[Path, dict[str, Any]]) -> None:
     folder, card = exported
-    assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".safetensors", ".onnx", ".json", ".txt"}
+    allowed = {".safetensors", ".onnx", ".json", ".txt", ".yaml"}
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= allowed
     assert json.loads(json.dumps(card)) == card
     assert card["bytes"] == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 

@@ -41,9 +41,10 @@ LAYERS = [
     {"engine", "registry", "report"},
     {"logged_model", "proof", "sweep", "sweep_file", "track"},
     {"misfits", "overrides", "schedule", "schema", "search", "sweep_folder"},
-    {"evidence", "model_folder", "predictions", "recipe", "space"},
-    {"patterns", "spec", "validation", "yaml_file"},
+    {"evidence", "model_folder", "predictions", "recipe", "resource_usage", "space"},
+    {"energy", "needs", "patterns", "spec", "validation", "yaml_file"},
     {"interrupt", "journal", "measure", "problems", "trial"},
+    {"hardware"},
 ]
 # Run where raysweep is not: inside a registered model, and in the process that tries whether one loads.
 ALONE = {"raysweep/served_model.py", "raysweep/verify_model.py"}
@@ -55,9 +56,10 @@ PLACES = {
     "optuna": {"raysweep/search.py", "raysweep/space/"},
     "plotly": {"raysweep/report/"},
     "typer": {"raysweep/cli.py"},
+    "pynvml": {"raysweep/energy.py"},
 }
 NEVER = {"torch", "transformers", "sentence_transformers", "datasets", "perforatedai", "trainables"}
-FOR_RECIPES = {"raysweep.trial", "raysweep.recipe", "raysweep.problems", "raysweep.measure"}
+FOR_RECIPES = {f"raysweep.{name}" for name in ("trial", "recipe", "problems", "measure", "needs", "resource_usage")}
 MOST_LINES, LONGEST_FUNCTION = 300, 60
 # One word for one thing; these say nothing.
 NOT_OUR_WORDS = {"util", "utils", "helper", "helpers", "manager", "managers", "controller", "controllers"}

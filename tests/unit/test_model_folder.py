@@ -113,6 +113,16 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
     assert said == ["", "texts[2]", "texts[3]", "texts", "outputs"]
 
 
+def test_what_a_model_takes_may_stand_beside_it_and_is_sealed_with_it(tmp_path: Path) -> None:
+    folder = write(tmp_path / "model", {"texts": [PAIR], "outputs": [1]})
+    before = seal(folder, LOADER).sha256
+    (folder / "resource_usage.yaml").write_text("energy_joules: not measured\n")
+    assert seal(folder, LOADER).sha256 != before
+    (folder / "resource_usage.yml").touch()
+    with pytest.raises(UserError, match=r"resource_usage\.yml may not be part of a registered model .*\.yaml"):
+        seal(folder, LOADER)
+
+
 def test_a_link_is_refused_unread(tmp_path: Path) -> None:
     folder = write(tmp_path / "model", "")
     (folder / VERIFY).unlink()

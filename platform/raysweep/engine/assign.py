@@ -19,6 +19,7 @@ def assignment_for(trial: TrialState, spec: SweepSpec, folder: Path) -> Assignme
         steps=spec.scheduler.max,
         every=spec.checkpoints.every,
         threads=spec.resources.cpu,
+        gpu=spec.resources.gpu,
         device="cuda" if spec.resources.gpu else "cpu",
         prove=trial.role != "search",
     )

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from raysweep.engine import checkpoint
+from raysweep.needs import not_here
 from raysweep.predictions import journalled, save_predictions
 from raysweep.problems import UserError
 from raysweep.recipe import Recipe, configure, find
@@ -40,6 +41,7 @@ class Assignment:
     every: int  # steps between checkpoints
     threads: int = 1
     device: str = "cpu"
+    gpu: float = 0.0  # GPUs that the trial gets; a fraction shares one
     prove: bool = False  # evaluate on the report split and export the model at the end
 
     @property
@@ -98,11 +100,19 @@ class Runner:
         """
         self._begun = True
         self._recipe: Recipe = find(self.assignment.recipe)
+        if lacks := self._lacks():
+            outcome.add("started", process=os.getpid(), node=socket.gethostname(), step=0)
+            return self._fail("not here", lacks, outcome)
         saved = self._restore()
         outcome.add("started", process=os.getpid(), node=socket.gethostname(), step=saved["step"] if saved else 0)
         if saved is not None:
             outcome.add("reported", step=saved["step"], metrics=saved["metrics"], seconds=saved["seconds"])
         return outcome
+
+    def _lacks(self) -> str:
+        """What this machine does not have of what the configuration needs; empty when it has all."""
+        config = configure(self._recipe, self.assignment.config)
+        return "; ".join(words for _, words in not_here(config, self.assignment.gpu))
 
     def _next_step(self, outcome: Outcome) -> Outcome:
         assert self._reports is not None
@@ -214,7 +224,7 @@ class Runner:
         text = error if isinstance(error, str) else "".join(traceback.format_exception(error))
         (self.assignment.folder / TRACEBACK).write_text(text)
         outcome.add("failed", cause=cause, error=error if isinstance(error, str) else last_line(error), again=False)
-        outcome.add("finished", outcome="infeasible" if cause == "infeasible" else "failed")
+        outcome.add("finished", outcome="infeasible" if cause in ("infeasible", "not here") else "failed")
         outcome.over = True
         self.close()
         return outcome

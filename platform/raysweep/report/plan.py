@@ -12,7 +12,10 @@ from raysweep.sweep_file import SweepFile
 
 
 def plan(loaded: SweepFile) -> RenderableType:
-    """The sweep as it would run: data, dimensions, rungs, trials of the search and of the proof."""
+    """The sweep as it would run: data, dimensions, rungs, trials of the search and of the proof, and which end at once.
+
+    Raises UserError when this machine can run none of its configurations.
+    """
     spec = loaded.spec
     facts = loaded.recipe.inspect(configure(loaded.recipe, loaded.first_config()))
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -28,6 +31,8 @@ def plan(loaded: SweepFile) -> RenderableType:
     table.add_row("search", escape(_search(spec, loaded.space.grid_size)))
     table.add_row("stopping", escape(_stopping(spec)))
     table.add_row("proof", escape(_proof(spec)))
+    for problem in loaded.not_here():
+        table.add_row("[bold red]machine[/]", escape(str(problem)))
     return Group(table, f"[green]{escape(str(loaded.path))} is good to run.[/]")
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from safetensors.numpy import save_file
 from trainables.toy_parts.loader import load
 
+from raysweep.needs import Library, Memory, Requirement
 from raysweep.recipe import DataFacts, RecipeConfig
 from raysweep.trial import Evaluation, Report, Scored, State, Stretch, Trial
 
@@ -31,10 +32,17 @@ class Config(RecipeConfig):
     alone: bool = Field(False, description="wants a process of its own")
     further: bool = Field(False, description="is scored on labels, too")
     tasks: bool = Field(False, description="is scored on numbers and labels in one")
+    library: Literal["none", "no-such-library"] = Field("none", description="what has to be installed")
+    memory_gb: float = Field(0.0, ge=0, description="memory that it needs")
 
     @property
     def isolated(self) -> bool:
         return self.alone
+
+    @property
+    def needs(self) -> tuple[Requirement, ...]:
+        library = () if self.library == "none" else (Library(self.library, by=("library",), at_least="2.1"),)
+        return (*library, *((Memory(self.memory_gb, by=("memory_gb",)),) if self.memory_gb else ()))
 
 
 def train(trial: Trial) -> Iterator[Report]:

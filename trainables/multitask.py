@@ -34,6 +34,7 @@ from trainables.parts.pace import hold_memory, products
 from trainables.parts.state import tensors
 from trainables.parts.task_data import also_of
 from trainables.parts.text_inputs import scores, value
+from trainables.parts.weights import learning, overlay
 from trainables.parts.workers import share, sum_gradients, sum_numbers
 
 LOADER = "trainables.parts.multitask.predictor:load"
@@ -117,7 +118,7 @@ def begin(trial: Trial) -> Run:
     run = Run(trial, encoder, model, balance, inputs, done, opened, optimizer)
     rest(run)
     if trial.restored:
-        progress.overlay(model, tensors(trial.restored["weights"]))
+        overlay(model, tensors(trial.restored["weights"]))
         balance.restore(trial.restored["balance"])
         optim.restore(optimizer, trial.restored["optimizer"])
     return run
@@ -239,15 +240,15 @@ def answered(trial: Trial, model: MultitaskModel, inputs: TaskInputs) -> dict[st
 
 def report(run: Run, measured: dict[str, float]) -> Report:
     """What the engine is told. The state is all that `begin` needs to go on, and `kept_model` to end."""
-    learning = sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad)
+    trained = sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad)
     metrics = measured | run.progress.metrics() | build.sized(run.model)
-    metrics |= {"open.layers": run.opened.layers, "open.parameters": learning}
+    metrics |= {"open.layers": run.opened.layers, "open.parameters": trained}
     metrics |= {f"balance.{name}.weight": value for name, value in run.balance.weights().items()}
 
     def state() -> State:
         return {
             "progress": run.progress.state(),
-            "weights": progress.learning(run.model),
+            "weights": learning(run.model),
             "balance": run.balance.state(),
             "optimizer": optim.state(run.optimizer),
         }
@@ -258,7 +259,7 @@ def report(run: Run, measured: dict[str, float]) -> Report:
 def kept_model(trial: Trial, state: State) -> tuple[Encoder, MultitaskModel]:
     """The encoder's tokenizer and the model with the weights that are kept; what never learned is as it was."""
     encoder, model = built(trial)
-    progress.overlay(model, progress.restored(state["progress"]).kept)
+    overlay(model, progress.restored(state["progress"]).kept)
     return encoder, model
 
 

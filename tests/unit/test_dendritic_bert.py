@@ -285,6 +285,7 @@ def test_answers_are_scored_by_their_words_and_exactly(trial: Any) -> None:
 
 WRONG = [
     ({"encoder.layers": 0, "model.pooling": "cls"}, "the first token alone is the same for every text"),
+    ({"encoder.layers": 0, "model.pooling": "last"}, "a token that knows no other"),
     ({"model.pooler": True, "model.pooling": "mean+max"}, "gives twice that"),
     ({"dendrites.enabled": True}, "needs a hidden layer"),
     ({"dendrites.enabled": True, "dendrites.target": "all_linear", "encoder.layers": 0}, "needs layers"),

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from raysweep.engine import checkpoint
-from trainables.parts.multitask.progress import Progress, learning, overlay, restored
+from trainables.parts.multitask.progress import Progress, restored
+from trainables.parts.weights import learning, overlay
 
 SCORES = st.lists(st.one_of(st.just(nan), st.integers(-3, 3).map(float)), min_size=1, max_size=8)
 

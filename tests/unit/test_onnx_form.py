@@ -82,7 +82,7 @@ def test_a_file_gives_the_models_logits_for_any_batch(kind: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("pooling", "rest"),
     [
-        *product(["mean", "cls", "max", "mean+max"], [{}, {"hidden": 8, "activation": "relu", "dropout": 0.5}]),
+        *product(["mean", "cls", "max", "mean+max", "last"], [{}, {"hidden": 8, "activation": "relu", "dropout": 0.5}]),
         *product(["mean", "cls", "max"], [{"pooler": True}]),  # which takes vectors as wide as the encoder
     ],
 )
@@ -129,7 +129,7 @@ def test_answers_in_texts_have_no_such_form() -> None:
 
 
 @settings(max_examples=30)
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.sampled_from(["mean", "cls", "max", "mean+max"]))
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.sampled_from(["mean", "cls", "max", "mean+max", "last"]))
 def test_padding_is_not_pooled(lengths: list[int], kind: Any) -> None:
     sizes = torch.tensor(lengths)
     mask = torch.arange(8) < sizes[:, None]

@@ -60,7 +60,7 @@ def test_word_dropout_leaves_out_tokens_but_never_the_first() -> None:
     assert nothing.lengths.tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "mpnet", "modernbert"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "mpnet", "modernbert", "gpt2"])
 def test_token_states_are_those_of_each_text_alone(kind: str) -> None:
     model, tokens = encoder(kind), tokenised(LENGTHS)
     with torch.inference_mode():
@@ -111,9 +111,10 @@ def test_pooling_is_that_of_each_text_alone() -> None:
     torch.testing.assert_close(pool(states, batch, "max"), most)
     torch.testing.assert_close(pool(states, batch, "mean+max"), torch.cat([mean, most], 1))
     assert torch.equal(pool(states, batch, "cls"), torch.stack([part[0] for part in parts]))
+    assert torch.equal(pool(states, batch, "last"), torch.stack([part[-1] for part in parts]))
 
 
-@pytest.mark.parametrize("kind", ["mean", "max", "cls", "mean+max"])
+@pytest.mark.parametrize("kind", ["mean", "max", "cls", "mean+max", "last"])
 def test_pooling_passes_gradients_on(kind: str) -> None:
     states = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
     batch = pack(tokenised(LENGTHS), np.arange(3))

@@ -125,7 +125,7 @@ def test_a_quantised_model_is_told_by_its_own_bytes(trial: Any) -> None:
     found = sparse_bert.evaluate(job, report.state())
     assert found.metrics["size.file_bytes"] == pytest.approx(report.metrics["size.file_bytes"], abs=2000)
     assert found.metrics["dense.file_bytes"] > 4 * report.metrics["size.parameters"]
-    assert set(found.others) == {"dense", "pruned", "finetuned"}
+    assert set(found.others) == {"macro_f1", "f1", "dense", "pruned", "finetuned"}
 
 
 @pytest.mark.parametrize("freeze", ["none", "first"])

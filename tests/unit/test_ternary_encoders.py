@@ -12,7 +12,8 @@ from transformers.integrations.bitnet import AutoBitLinear, BitLinear
 from raysweep.problems import UserError
 from tests.ternary_encoders import CHANGES, COUNTS, drawn, states_of, tiny
 from tests.text_models import SIZES
-from trainables.parts.ternary.convert import Targets, make_ternary
+from trainables.parts.linear_layers import Targets
+from trainables.parts.ternary.convert import make_ternary
 from trainables.parts.ternary.layer import TernaryLinear, eight_bits, ternary
 
 kinds = pytest.mark.parametrize("kind", CHANGES)
@@ -111,7 +112,7 @@ def test_an_encoder_without_layers_is_refused() -> None:
     encoder = tiny("bert")
     del encoder.encoder.layer[:]
     encoder.config.num_hidden_layers = 0
-    with pytest.raises(UserError, match="no linear layers to make ternary"):
+    with pytest.raises(UserError, match="no linear layers: BertModel has none"):
         make_ternary(encoder)
 
 

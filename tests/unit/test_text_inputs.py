@@ -25,7 +25,7 @@ CONTEXTS = [  # the second one is longer than a window
 QUESTIONS = ["what was sold ?", "who bought a clock ?", "who washed the cat ?"]
 ANSWERS = ["a red car", "singer", "a farmer"]
 NAMES = {
-    "accuracy": ["accuracy"],
+    "accuracy": ["accuracy", "macro_f1"],
     "f1": ["f1", "accuracy"],
     "matthews": ["matthews", "accuracy"],
     "spearman": ["spearman", "pearson"],
@@ -90,7 +90,8 @@ def test_perfect_logits_score_1_by_the_tasks_own_score_first(name: TaskName, siz
     inputs = inputs_of(TASKS[name])
     model = Known(inputs, perfect(inputs))
     found = scored(model, inputs, size, "cpu")
-    assert list(found) == NAMES[TASKS[name].score]
+    positive = ["f1"] if TASKS[name].score == "accuracy" and len(TASKS[name].labels) in (0, 2) else []
+    assert list(found) == NAMES[TASKS[name].score] + positive
     assert scores(found) == pytest.approx(dict.fromkeys(["score", *found], 1.0))
     assert not model.training
     assert {len(one.predictions) for one in found.values()} == {len(inputs.examples)}
@@ -99,7 +100,8 @@ def test_perfect_logits_score_1_by_the_tasks_own_score_first(name: TaskName, siz
 @pytest.mark.parametrize(
     ("name", "predicted", "expected"),
     [  # of the targets 1 1 0 0 0
-        ("sst2", [1, 0, 0, 0, 0], {"accuracy": 0.8}),
+        ("sst2", [1, 0, 0, 0, 0], {"accuracy": 0.8, "macro_f1": (6 / 7 + 2 / 3) / 2, "f1": 2 / 3}),
+        ("sst2", [0, 0, 0, 0, 0], {"accuracy": 0.6, "macro_f1": (6 / 8 + 0) / 2, "f1": 0}),
         ("mrpc", [1, 0, 0, 0, 0], {"f1": 2 / 3, "accuracy": 0.8}),
         ("cola", [1, 0, 1, 0, 0], {"matthews": (1 * 2 - 1 * 1) / 6, "accuracy": 0.6}),
         ("cola", [1, 1, 1, 1, 1], {"matthews": 0, "accuracy": 0.4}),
@@ -113,6 +115,12 @@ def test_labels_are_the_likeliest_classes(name: TaskName, predicted: list[int], 
     assert [one.targets.tolist() for one in found.values()] == [[1, 1, 0, 0, 0]] * len(expected)
     assert {name: one.statistic for name, one in found.items()} == {name: name for name in expected}
     assert scores(found) == pytest.approx({"score": next(iter(expected.values()))} | expected)
+
+
+def test_of_more_labels_the_mean_f1_is_told_and_none_is_positive() -> None:
+    inputs = inputs_of(TASKS["mnli"], [0, 1, 2, 2, 2])
+    found = scored(Known(inputs, label_logits([0, 1, 2, 1, 1], 3)), inputs, 2, "cpu")
+    assert scores(found) == pytest.approx({"score": 0.6, "accuracy": 0.6, "macro_f1": (1 + 1 / 2 + 1 / 2) / 3})
 
 
 def test_numbers_are_the_logits_themselves() -> None:

@@ -86,7 +86,7 @@ def test_the_recipe_puts_the_pooler_of_the_files_behind_pooling(tmp_path: Path) 
 @torch.no_grad()
 @pytest.mark.parametrize("layers", [0, 1])
 @pytest.mark.parametrize("hidden", [0, 7])
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "mean+max"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "mean+max", "last"])
 def test_a_text_has_a_logit_for_each_output_of_what_is_pooled(pooling: Any, hidden: int, layers: int) -> None:
     model = text_model(Shape(4, pooling, hidden=hidden), layers)
     pooled = pool(token_states(model.encoder, batch()), batch(), pooling)

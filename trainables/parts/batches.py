@@ -66,17 +66,18 @@ def _kept_tokens(tokenizer: Any, texts: Texts, max_length: int) -> Tokenised:
 def tokens_of(tokenizer: Any, texts: Texts, max_length: int) -> Tokenised:
     """The tokens of each text, or of each pair of texts, cut at max_length, by a fast tokenizer of transformers.
 
-    Of a pair the longer text is cut first.
+    Of a pair the longer text is cut first. A text of no tokens, as an empty one is where no mark is put around it,
+    becomes one of padding: there is always a token to pool.
     """
     core = tokenizer.backend_tokenizer
     # A tokenizer.json may itself ask for padding to a fixed width: MiniLM's pads everything to 128.
     core.no_padding()
     core.enable_truncation(max_length)
     encodings = core.encode_batch_fast(list(texts))
-    ids = [np.asarray(encoding.ids, np.int64) for encoding in encodings]
+    ids = [np.asarray(encoding.ids or [tokenizer.pad_token_id], np.int64) for encoding in encodings]
     lengths = np.fromiter(map(len, ids), np.int64, len(ids))
     pairs = bool(texts) and not isinstance(texts[0], str)
-    types = _end_to_end([np.asarray(encoding.type_ids, np.int64) for encoding in encodings]) if pairs else None
+    types = _end_to_end([np.asarray(encoding.type_ids or [0], np.int64) for encoding in encodings]) if pairs else None
     return Tokenised(_end_to_end(ids), np.cumsum(lengths) - lengths, lengths, tokenizer.pad_token_id, types)
 
 

@@ -7,7 +7,7 @@ the pooler that BERT models carry, which no sentence vector passes through, is t
 import contextlib
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,16 +20,22 @@ from torch import nn
 from raysweep.problems import Problem, UserError
 from raysweep.recipe import Settings
 from trainables.parts import synthetic
-from trainables.parts.encoder_files import encoder_config, encoder_folder, model_config, stamp
+from trainables.parts.encoder_files import CONFIG, FRESH, encoder_config, encoder_folder, model_config, stamp
+from trainables.parts.missing_tokens import completed
 
 # Kinds whose positions are numbered from behind the padding's id, so that a few of them are never used.
 FROM_PADDING = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "data2vec-text"}
+BOTH_SIDES = {"xlnet", "bert-generation", "cpmant"}  # can write text, but see all that they are given
 
 
 class EncoderSource(Settings):
     """Which encoder, and how much of it and of a text."""
 
-    name: str = Field("embedded", description="'embedded' (small, random), 'package:<name>', a folder, or a hub name")
+    name: str = Field(
+        "embedded",
+        description="'embedded' (small, random), 'package:<name>', a folder, or a hub name; 'fresh:' before one of the"
+        " last three takes its architecture and tokenizer alone, and the seed draws the weights",
+    )
     max_length: int = Field(128, ge=4, description="tokens after which a text is cut")
     layers: int | None = Field(
         None, ge=0, description="keep only the first layers; all, if not given; 0 leaves the embeddings alone"
@@ -65,7 +71,8 @@ class Encoder:
 def load_encoder(settings: EncoderSource, seed: int, pooler: bool = False) -> Encoder:
     """A fresh copy in eval mode, every parameter trainable.
 
-    The seed decides the weights of 'embedded', and of a pooler that is asked for but not among the encoder's files.
+    The seed decides the weights of 'embedded' and 'fresh:...', and of a pooler that is asked for but not among the
+    encoder's files. Its tokenizer can pad, and puts a mark between the texts of a pair.
     Raises UserError when the encoder is not to be had or does not suit the settings.
     """
     if problems := check_encoder(settings):
@@ -115,7 +122,7 @@ def _check_freezing(settings: EncoderSettings) -> list[Problem]:
 
 
 def _beyond(settings: EncoderSource, limits: dict[str, Any]) -> list[Problem]:
-    depth = limits.get("num_hidden_layers", limits.get("n_layers"))  # DistilBERT's name
+    depth = limits.get("num_hidden_layers")
     longest = limits.get("max_position_embeddings")
     if longest is not None and limits.get("model_type") in FROM_PADDING:
         longest -= limits.get("pad_token_id", 1) + 1
@@ -145,11 +152,14 @@ def layers(model: Any) -> nn.ModuleList:
 
 def keep_layers(model: Any, count: int) -> None:
     """Take off all layers but the first ones."""
-    stack = layers(model)
+    stack, config = layers(model), model.config
     del stack[count:]
-    model.config.num_hidden_layers = len(stack)
-    if getattr(model.config, "layer_types", None) is not None:  # of ModernBERT, whose layers are of two kinds
-        model.config.layer_types = model.config.layer_types[: len(stack)]
+    config.num_hidden_layers = len(stack)
+    if getattr(config, "layer_types", None) is not None:  # of ModernBERT, whose layers are of two kinds
+        config.layer_types = config.layer_types[: len(stack)]
+    if getattr(config, "attention_layers", None) is not None:  # of GPT-Neo, whose are too
+        config.attention_layers = config.attention_layers[: len(stack)]
+        config.attention_types = [[[kind], 1] for kind in config.attention_layers]
 
 
 def freeze(encoder: Encoder, settings: EncoderSettings) -> None:
@@ -163,9 +173,31 @@ def freeze(encoder: Encoder, settings: EncoderSettings) -> None:
 
 
 def embeddings_of(model: Any) -> nn.Module:
-    """Everything before the first layer: by convention `embeddings`, or the table of word vectors alone."""
-    part: nn.Module = getattr(model, "embeddings", None) or model.get_input_embeddings()
-    return part
+    """Everything before the first layer: by convention `embeddings`, or the tables of words and of positions."""
+    if getattr(model, "embeddings", None) is not None:
+        part: nn.Module = model.embeddings
+        return part
+    words = model.get_input_embeddings()
+    outside = (part for name, part in model.named_modules() if not any(step.isdigit() for step in name.split(".")))
+    places = [part for part in outside if isinstance(part, nn.Embedding) and part is not words]
+    return nn.ModuleList([words, *places])
+
+
+def is_decoder(config: Any) -> bool:
+    """Whether tokens see only what stands before them, by the configuration of transformers or its config.json.
+
+    transformers keeps a list of the kinds that can write text and one of those that can fill gaps. Kinds in the first
+    alone are decoders, but for a few that write in ways of their own.
+    """
+    from transformers.models.auto import modeling_auto as kinds
+
+    told = config if isinstance(config, Mapping) else config.to_dict()
+    if told.get("is_decoder"):
+        return True
+    kind = told.get("model_type")
+    both_sides = kind in BOTH_SIDES or told.get("is_encoder_decoder") or told.get("use_bidirectional_attention")
+    writes, fills = (kinds.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, kinds.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+    return kind in writes and kind not in fills and not both_sides
 
 
 def train_mode(model: nn.Module) -> None:
@@ -185,28 +217,50 @@ def _base(name: str, seed: int) -> tuple[Any, Any, str]:
         model.pooler_is_trained = False
         return model, synthetic.tokenizer(), _content_hash(model, synthetic.tokenizer())
     folder = encoder_folder(name)
-    return _read(folder, stamp(folder))
+    return _read(folder, stamp(folder), seed if name.startswith(FRESH) else None)
 
 
 @lru_cache(maxsize=2)
-def _read(folder: Path, stamp: object) -> tuple[Any, Any, str]:
-    """Model, tokenizer and content hash, read once; `stamp` changes when the files do."""
-    from transformers import AutoModel, AutoTokenizer
+def _read(folder: Path, stamp: object, seed: int | None) -> tuple[Any, Any, str]:
+    """Model, with a seed of drawn weights, tokenizer and content hash, once; `stamp` changes when the files do."""
+    from transformers import AutoTokenizer
 
     config = model_config(folder)
-    with _quiet(), torch.random.fork_rng(devices=[]):  # transformers draws what the files lack
-        model, told = AutoModel.from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+    with _quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True)
-    if not tokenizer.is_fast:
-        raise UserError([Problem("its tokenizer has no fast form (tokenizer.json)", str(folder))])
-    model.pooler_is_trained = not any(name.startswith("pooler.") for name in told["missing_keys"])
+        if not tokenizer.is_fast:
+            raise UserError([Problem("its tokenizer has no fast form (tokenizer.json)", str(folder))])
+        model = _stored(folder, config) if seed is None else _drawn(folder, config, len(tokenizer), seed)
+    tokenizer = completed(tokenizer)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    if is_decoder(model.config):
+        model.config.use_cache = False  # of keys and values for writing on, which nobody does
     return model.eval(), tokenizer, _content_hash(model, tokenizer)
+
+
+def _stored(folder: Path, config: Any) -> Any:
+    from transformers import AutoModel
+
+    given = {"config": config, "dtype": torch.float32, "local_files_only": True, "output_loading_info": True}
+    with torch.random.fork_rng(devices=[]):  # transformers draws what the files lack
+        model, told = AutoModel.from_pretrained(folder, **given)
+    model.pooler_is_trained = not any(name.startswith("pooler.") for name in told["missing_keys"])
+    return model
+
+
+def _drawn(folder: Path, config: Any, tokens: int, seed: int) -> Any:
+    """As transformers starts a model of this configuration."""
+    from transformers import AutoModel
+
+    if config.vocab_size < tokens:
+        message = f"vocab_size is {config.vocab_size}, but the tokenizer beside it knows {tokens} tokens"
+        raise UserError([Problem(message, str(folder / CONFIG))])
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = AutoModel.from_config(config, dtype=torch.float32)
+    model.pooler_is_trained = False
+    return model
 
 
 def _content_hash(model: Any, tokenizer: Any) -> str:

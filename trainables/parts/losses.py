@@ -32,15 +32,17 @@ def pair_loss(kind: Kind, cosines: Tensor, scores: Tensor, scale: float) -> Tens
     return cosine_mse(cosines, scores) if kind == "cosine" else cosent(cosines, scores, scale)
 
 
-def text_loss(kind: TextKind, logits: Tensor, targets: Tensor, batch: Packed, smoothing: float = 0.0) -> Tensor:
+def text_loss(kind: TextKind, logits: Tensor, targets: Tensor, batch: Packed | None, smoothing: float = 0.0) -> Tensor:
     """Cross entropy of classes, squared error of numbers, or cross entropy of an answer's first and last token.
 
-    logits [B, K] with class numbers [B]; [B, 1] with numbers [B]; [S, 2] with token places [B, 2] in their texts.
+    logits [B, K] with class numbers [B]; [B, 1] with numbers [B]; [S, 2] with token places [B, 2] in their texts, the
+    only one that needs the batch.
     """
     if kind == "regression":
         return F.mse_loss(logits[:, 0], targets.to(logits.dtype))
     if kind == "classification":
         return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    assert batch is not None
     return (_place_loss(logits[:, 0], targets[:, 0], batch) + _place_loss(logits[:, 1], targets[:, 1], batch)) / 2
 
 

@@ -44,6 +44,8 @@ def pool_padded(states: Tensor, mask: Tensor, kind: Pooling) -> Tensor:
     """One vector a text of its own tokens' states [B, T, H]: [B, H], or [B, 2H] for "mean+max"."""
     if kind == "cls":
         return states[:, 0]
+    if kind == "last":
+        return states.take_along_dim(mask.sum(1)[:, None, None] - 1, dim=1)[:, 0]
     if kind == "mean+max":
         return torch.cat([pool_padded(states, mask, "mean"), pool_padded(states, mask, "max")], dim=1)
     own = mask[:, :, None] > 0

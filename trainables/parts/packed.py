@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trainables.parts.batches import Rows, Tokenised
 
-Pooling = Literal["mean", "cls", "max", "mean+max"]
+Pooling = Literal["mean", "cls", "max", "mean+max", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,8 @@ def pool(states: Tensor, batch: Packed, kind: Pooling) -> Tensor:
     """One vector a text of its tokens' states [S, H]: [B, H], or [B, 2H] for "mean+max"."""
     if kind == "cls":
         return states[batch.starts]
+    if kind == "last":
+        return states[batch.starts + batch.lengths - 1]
     if kind == "mean+max":
         return torch.cat([pool(states, batch, "mean"), pool(states, batch, "max")], dim=1)
     # torch's bag of embeddings is a mean, or maximum, over stretches of a table: here, of the states.

@@ -41,6 +41,8 @@ def check_together(config: TextConfig) -> list[str]:
     wrong = {
         "model.pooling cls with encoder.layers 0: the first token alone is the same for every text; use mean":
             config.encoder.layers == 0 and model.pooling == "cls" and kind != "span",
+        "model.pooling last with encoder.layers 0: a token that knows no other is all that is seen; use mean":
+            config.encoder.layers == 0 and model.pooling == "last" and kind != "span",
         "model.pooler has no use for questions, whose tokens are not pooled: set it to false":
             kind == "span" and model.pooler,
         "train.word_dropout would move the answers of questions: set it to 0":

@@ -25,6 +25,7 @@ from trainables.parts.text_predictor import predict_texts, predict_windows
 
 Floats = npt.NDArray[np.float64]
 BESIDE: dict[Statistic, tuple[Statistic, ...]] = {  # what is told beside a task's own score
+    "accuracy": ("macro_f1",),
     "f1": ("accuracy",),
     "matthews": ("accuracy",),
     "spearman": ("pearson",),
@@ -33,7 +34,8 @@ BESIDE: dict[Statistic, tuple[Statistic, ...]] = {  # what is told beside a task
 EPOCH_METRICS = {  # what `scores` gives of an epoch's weights on select
     "epoch.score": "the task's own score on select of this epoch's weights: accuracy, or one of the following",
     "epoch.accuracy": "share of right labels",
-    "epoch.f1": "F1 of the positive label, or of the words of answers",
+    "epoch.macro_f1": "mean F1 of the labels",
+    "epoch.f1": "F1 of the second of two labels, which is the positive one, or of the words of answers",
     "epoch.matthews": "Matthews correlation of labels",
     "epoch.spearman": "rank correlation of numbers",
     "epoch.pearson": "linear correlation of numbers",
@@ -92,8 +94,14 @@ def answered(inputs: TextInputs, logits: Tensor) -> dict[str, Scored]:
     """What logits [N, K] of all examples answer, as `scored` gives it."""
     logits = logits.double()
     answers = logits[:, 0] if inputs.task.kind == "regression" else likeliest(logits)
-    own = inputs.task.score
-    return {name: Scored(answers.numpy(), inputs.examples.targets, name) for name in (own, *BESIDE.get(own, ()))}
+    names = score_names(inputs.task, logits.shape[1])
+    return {name: Scored(answers.numpy(), inputs.examples.targets, name) for name in names}
+
+
+def score_names(task: Task, outputs: int) -> tuple[Statistic, ...]:
+    """The task's own score, and what is told beside it: where there are two labels also F1, of the second one."""
+    positive: tuple[Statistic, ...] = ("f1",) if task.score == "accuracy" and outputs == 2 else ()
+    return (task.score, *BESIDE.get(task.score, ()), *positive)
 
 
 def likeliest(logits: Tensor) -> Tensor:

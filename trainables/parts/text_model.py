@@ -64,15 +64,17 @@ class TextModel(nn.Module):
         self.head = Head(shape.features(width, self.layers), shape)
 
     def forward(self, batch: Packed) -> Tensor:
+        logits: Tensor = self.head(self.vectors(batch))
+        return logits
+
+    def vectors(self, batch: Packed) -> Tensor:
+        """What the head takes: [B, F], or [S, F] where a shape has `spans`."""
         states = token_states(self.encoder, batch)
         if not self.shape.spans:
             states = pool(states, batch, self.shape.pooling)
         elif not self.layers:
             states = beside_question(states, batch)
-        if self.pooler is not None:
-            states = torch.tanh(self.pooler(states))
-        logits: Tensor = self.head(states)
-        return logits
+        return states if self.pooler is None else torch.tanh(self.pooler(states))
 
     def structure(self) -> dict[str, Any]:
         """What `TextModel(encoder, Shape(**structure))` needs; JSON."""

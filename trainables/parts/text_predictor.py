@@ -1,7 +1,8 @@
 """A trained text model as files, and how to use it without the recipe.
 
 A folder holds the encoder's config.json and tokenizer, all weights in one safetensors file, and model.json: task,
-labels, shape, word table and dendrites, and where heads or neurons were removed, how many are left in each layer.
+labels, shape, word table and dendrites, and only where there are any: how many heads and neurons are left in each layer
+after some were removed, which linear layers are ternary, and which have a product of thin matrices beside them.
 verify.json has the model's answers to a few texts.
 """
 
@@ -17,13 +18,15 @@ from torch import Tensor
 
 from trainables.parts.answers import best_answers
 from trainables.parts.batches import Texts, in_order, length_batches, tokens_of
-from trainables.parts.dendrites.layer import rebuild, structure
-from trainables.parts.model_files import VERIFY, blank_encoder, write_json, written_beside
+from trainables.parts.dendrites import layer as dendrites
+from trainables.parts.model_files import VERIFY, blank_encoder, write_config, write_json, written_beside
 from trainables.parts.packed import Packed, pack
 from trainables.parts.packed_weights import read_weights, write_packed
 from trainables.parts.pruning.removal import changed_sizes, resize
 from trainables.parts.spans import Windows, windows
+from trainables.parts.ternary import packed as ternary
 from trainables.parts.text_model import Shape, TextModel
+from trainables.parts.tuning import low_rank
 from trainables.parts.word_tables import table_structure, word_table
 
 FILE, ENCODER = "model.json", "encoder"
@@ -46,7 +49,9 @@ class TextPredictor:
         if "sizes" in self.told:
             resize(encoder, self.told["sizes"])
         encoder.set_input_embeddings(word_table(self.told["table"]))
-        self.model = rebuild(TextModel(encoder, Shape(**self.told["shape"])), self.told["dendrites"])
+        self.model = dendrites.rebuild(TextModel(encoder, Shape(**self.told["shape"])), self.told["dendrites"])
+        low_rank.rebuild(self.model, self.told.get("low_rank", {}))  # around linear layers, which may become ternary
+        ternary.rebuild(self.model, self.told.get("ternary", {}))
         self.model.load_state_dict(read_weights(folder))
         self.model.to(device).eval()
 
@@ -117,12 +122,16 @@ def save_model(
     shapes = {
         "shape": model.structure(),
         "table": table_structure(encoder.get_input_embeddings()),
-        "dendrites": structure(model),
+        "dendrites": dendrites.structure(model),
     }
-    if sizes := changed_sizes(encoder):  # of which the encoder's config.json says nothing
-        shapes["sizes"] = sizes
+    changes = {  # of which the encoder's config.json says nothing
+        "sizes": changed_sizes(encoder),
+        "low_rank": low_rank.structure(model),
+        "ternary": ternary.structure(model),
+    }
+    shapes |= {name: change for name, change in changes.items() if change}
     with written_beside(folder) as beside:
-        encoder.config.save_pretrained(beside / ENCODER)
+        write_config(beside / ENCODER, encoder)
         tokenizer.save_pretrained(beside / ENCODER)
         write_packed(beside, model)
         write_json(beside / FILE, told | shapes)

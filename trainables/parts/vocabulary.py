@@ -46,7 +46,7 @@ def prune(tokenizer: Any, texts: Texts, size: int | None, max_length: int) -> Pr
         hint = f"at least {len(staying)}: special tokens and single characters always stay"
         raise UserError([Problem(f"a vocabulary of {size} tokens is too small for this tokenizer", hint=hint)])
     kept = _kept(told["model"], staying, _by_use(tokenizer, texts, max_length), size)
-    return Pruned(_wrapped(tokenizer, _renumbered(told, kept)), np.array(kept, np.int64))
+    return Pruned(wrapped(tokenizer, _renumbered(told, kept)), np.array(kept, np.int64))
 
 
 def _staying(told: Json) -> set[int]:
@@ -170,7 +170,7 @@ def _renumbered_processor(processor: Json, numbers: dict[int, int]) -> Json:
     return processor
 
 
-def _wrapped(tokenizer: Any, told: Json) -> Any:
+def wrapped(tokenizer: Any, told: Json) -> Any:
     """As transformers' tokenizer, with the settings of the given one that its JSON does not tell."""
     import tokenizers
     from transformers import PreTrainedTokenizerFast

@@ -1,7 +1,9 @@
-"""The weights of a text model by name, apart from the model."""
+"""The weights of a model by name, apart from the model."""
+
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.parts.encoders import embeddings_of
 from trainables.parts.text_model import TextModel
@@ -15,9 +17,15 @@ def weights_of(model: TextModel) -> Weights:
     return {name: weight.detach().clone() for name, weight in model.named_parameters() if id(weight) not in frozen}
 
 
+def learning(model: nn.Module) -> Weights:
+    """Copies of all parameters that learn at present: what is frozen is as it was at the start."""
+    named = model.named_parameters()
+    return {name: weight.detach().clone() for name, weight in named if weight.requires_grad}
+
+
 @torch.no_grad()
-def overlay(model: TextModel, weights: Weights) -> None:
-    """Put `weights_of` back, in place."""
+def overlay(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put `weights_of` or `learning` back, in place."""
     parameters = dict(model.named_parameters())
     for name, values in weights.items():
         parameters[name].copy_(values)

@@ -5,12 +5,10 @@ from dataclasses import asdict, dataclass, field
 from math import inf, isnan, nan
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trainables.parts.state import tensors
-
-Weights = dict[str, Tensor]
+from trainables.parts.weights import Weights, learning
 
 
 @dataclass(slots=True)
@@ -56,17 +54,3 @@ class Progress:
 def restored(state: Mapping[str, Any]) -> Progress:
     """What `Progress.state` gave."""
     return Progress(**{**state, "kept": tensors(state["kept"])})
-
-
-def learning(model: nn.Module) -> Weights:
-    """Copies of all parameters that learn at present: what is frozen is as it was at the start."""
-    named = model.named_parameters()
-    return {name: weight.detach().clone() for name, weight in named if weight.requires_grad}
-
-
-@torch.no_grad()
-def overlay(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Put what `learning` gave into a model as it was at the start, in place."""
-    parameters = dict(model.named_parameters())
-    for name, values in weights.items():
-        parameters[name].copy_(values)

@@ -1,16 +1,12 @@
 """An encoder whose layers' linear ones become ternary, to be trained so."""
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 from raysweep.problems import Problem, UserError
-from trainables.parts.encoders import layers
+from trainables.parts.linear_layers import Targets, as_linear, linear_names
 from trainables.parts.ternary.layer import TernaryLinear
-
-Targets = Literal["attention", "feed_forward", "all"]
-ATTENTION = {"attention", "attn", "self_attn", "crossattention"}  # what layers of transformers call it
 
 
 def make_ternary(model: Any, targets: Targets = "all", norm: bool = False) -> list[str]:
@@ -20,32 +16,12 @@ def make_ternary(model: Any, targets: Targets = "all", norm: bool = False) -> li
     puts an RMSNorm before each; transformers' BitNet has its own. Do it before adapters as LoRA's are put on. Raises
     UserError where there is no such layer, or one that is quantised already and cannot be trained.
     """
-    found = list(_linears(model, targets))
-    if not found:
-        raise UserError(f"no linear layers to make ternary: {type(model).__name__} has none in its layers")
+    found = linear_names(model, targets)
     if problems := [_refusal(name, part) for name in found if not _trainable(part := model.get_submodule(name))]:
         raise UserError(problems)
     for name in found:
         model.set_submodule(name, _ternary(model.get_submodule(name), norm))
     return found
-
-
-def _linears(model: Any, targets: Targets) -> Iterator[str]:
-    """The names of all linear layers, of whatever kind, in the stack of layers."""
-    stack = layers(model)
-    prefix = next(name for name, part in model.named_modules() if part is stack)
-    for name, part in stack.named_modules():
-        inside = name.split(".")[1:2]  # behind the layer's number
-        wanted = targets == "all" or (targets == "attention") == bool(ATTENTION & set(inside))
-        if wanted and _is_linear(part):
-            yield f"{prefix}.{name}"
-
-
-def _is_linear(part: nn.Module) -> bool:
-    from transformers.integrations.bitnet import BitLinear
-    from transformers.pytorch_utils import Conv1D
-
-    return isinstance(part, nn.Linear | Conv1D | BitLinear)
 
 
 def _trainable(part: Any) -> bool:
@@ -66,17 +42,8 @@ def _ternary(part: Any, norm: bool) -> TernaryLinear:
     if isinstance(part, TernaryLinear):
         return part
     theirs = getattr(part, "rms_norm", None)
-    made = TernaryLinear(part if isinstance(part, nn.Linear) else _turned(part), norm or theirs is not None)
+    made = TernaryLinear(as_linear(part), norm or theirs is not None)
     if theirs is not None:
         assert made.norm is not None
         made.norm.weight, made.norm.eps = theirs.weight, theirs.variance_epsilon
     return made
-
-
-def _turned(part: Any) -> nn.Linear:
-    """The Conv1D of transformers as a linear layer."""
-    inputs, outputs = part.weight.shape
-    linear = nn.Linear(inputs, outputs, device="meta")
-    linear.weight = nn.Parameter(part.weight.detach().T.contiguous(), part.weight.requires_grad)
-    linear.bias = part.bias
-    return linear.train(part.training)

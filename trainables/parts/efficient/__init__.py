@@ -1,0 +1,1 @@
+"""What resource-efficient models are trained on and scored with: training-set sizes, folds, languages, costs."""

@@ -1,0 +1,1 @@
+"""How the weights of an encoder are tuned: all of them, few beside them, in which numbers, by which optimizer."""

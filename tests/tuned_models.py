@@ -16,7 +16,7 @@ from trainables.parts.tuning.settings import TuningSettings
 BASES = ("float32", "int8", "nf4", "ternary")
 # Blocks of nf4 are 64 weights long.
 WIDE: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "hidden_dim": 128, "n_inner": 128}
-LORA = TuningSettings(kind="lora", rank=3, alpha=6.0)
+LORA = TuningSettings(kind="lora", rank=3, scale=2.0)
 
 
 def wide(kind: str) -> Any:

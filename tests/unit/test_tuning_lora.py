@@ -73,15 +73,14 @@ def test_the_start_is_decided_by_the_seed_alone() -> None:
 
 
 @settings(max_examples=15)  # each has an encoder of its own
-@given(rank=st.integers(1, 9), alpha=st.none() | st.floats(0.5, 64))
-def test_adapters_count_alpha_by_rank_times(rank: int, alpha: float | None) -> None:
+@given(rank=st.integers(1, 9), scale=st.floats(0.5, 64))
+def test_adapters_count_scale_times(rank: int, scale: float) -> None:
     encoder = tiny("bert")
-    add_lora(encoder, TuningSettings(kind="lora", rank=rank, alpha=alpha), 1)
+    add_lora(encoder, TuningSettings(kind="lora", rank=rank, scale=scale), 1)
     part, x = encoder.encoder.layer[0].attention.self.query, drawn(4, 16)
     down, up = part.lora_A["default"].weight, part.lora_B["default"].weight
     up.data = drawn(*up.shape)
-    told = 1.0 if alpha is None else alpha / rank
-    wanted = part.base_layer(x) + told * (x @ down.T @ up.T)
+    wanted = part.base_layer(x) + scale * (x @ down.T @ up.T)
     torch.testing.assert_close(part(x), wanted, atol=1e-4, rtol=1e-5)
 
 

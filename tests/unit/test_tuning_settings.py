@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from trainables.parts.tuning.settings import TuningSettings
 
-GIVEN: dict[str, Any] = {"rank": 8, "alpha": 8.0, "dropout": 0.0, "targets": "all"}
+GIVEN: dict[str, Any] = {"rank": 8, "scale": 1.0, "dropout": 0.0, "targets": "all"}
 
 
 @pytest.mark.parametrize("kind", ["full", "head_only"])
@@ -19,16 +19,11 @@ def test_what_is_of_lora_alone_is_refused_for_others_even_as_its_default(kind: A
 
 
 def test_all_of_them_are_named_at_once() -> None:
-    with pytest.raises(ValidationError, match="rank, alpha, dropout, targets have no effect with kind 'full'"):
+    with pytest.raises(ValidationError, match="rank, scale, dropout, targets have no effect with kind 'full'"):
         TuningSettings(**GIVEN)
 
 
-def test_alpha_is_rank_if_not_given() -> None:
-    assert TuningSettings(kind="lora", rank=4).scale == 1
-    assert TuningSettings(kind="lora", rank=4, alpha=6).scale == 1.5
-
-
-@pytest.mark.parametrize("wrong", [{"rank": 0}, {"rank": 257}, {"alpha": 0}, {"dropout": 1}, {"targets": "heads"}])
+@pytest.mark.parametrize("wrong", [{"rank": 0}, {"rank": 257}, {"scale": 0}, {"dropout": 1}, {"targets": "heads"}])
 def test_values_beyond_their_bounds_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         TuningSettings(kind="lora", **wrong)

@@ -18,18 +18,13 @@ class TuningSettings(Settings):
         "full", description="full: every weight; lora: low-rank adapters beside frozen ones; head_only: nothing of it"
     )
     rank: int = Field(8, ge=1, le=256, description="with lora: width of each adapter")
-    alpha: float | None = Field(
-        None, gt=0, le=4096, description="with lora: adapters count alpha / rank times; alpha is rank, if not given"
+    scale: float = Field(
+        1.0, gt=0, le=4096, description="with lora: adapters count so many times; elsewhere given as alpha / rank"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="with lora: share of an adapter's inputs dropped in training")
     targets: Targets = Field(
         "all", description="with lora: which linear layers have an adapter: attention, feed_forward, or all"
     )
-
-    @property
-    def scale(self) -> float:
-        """What an adapter's output is multiplied by."""
-        return 1.0 if self.alpha is None else self.alpha / self.rank
 
     @model_validator(mode="after")
     def _kind_uses_them(self) -> Self:

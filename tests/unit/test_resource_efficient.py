@@ -215,6 +215,18 @@ def test_the_first_token_of_a_decoder_is_no_pooling(trial: Any, tmp_path: Path) 
         )
 
 
+def test_widths_that_a_library_reads_wrongly_are_told_before_any_trial(
+    trial: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    monkeypatch.setattr(build.quantised, "_misread", lambda part: part.in_features == 16)  # as on some CPUs
+    monkeypatch.setattr(build.torch.cuda, "is_available", bool)
+    name = text_encoder_folder(tmp_path / "encoder", "gpt_neo")  # 16 wide
+    config = trial(LORA | {"encoder.name": name, "encoder.max_length": 32, "encoder.load_in": "nf4"}).config
+    with pytest.raises(UserError, match="has 16 inputs, whose weights in nf4 bitsandbytes reads wrongly on cpu"):
+        resource_efficient.inspect(config)
+
+
 def test_more_rows_than_there_are_is_told_before_any_trial(trial: Any) -> None:
     with pytest.raises(UserError, match=r"curve.sizes holds 5000, but there are 2000 training rows"):
         resource_efficient.inspect(trial({"curve.sizes": [100, 5000]}).config)

@@ -124,7 +124,7 @@ def test_what_would_be_misread_is_refused_before_anything_changes(monkeypatch: p
     monkeypatch.setattr(quantised, "_misread", lambda part: part.in_features == 128)
     with pytest.raises(UserError) as refusal:
         load_in(encoder, "nf4", "cpu")
-    assert [str(problem).count("has 128 inputs") for problem in refusal.value.problems] == [1, 1]
+    assert [str(problem).count("has 128 inputs") for problem in refusal.value.problems] == [1]
     assert not any(map(is_quantised, encoder.modules()))
 
 

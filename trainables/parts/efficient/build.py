@@ -1,5 +1,6 @@
 """How a tuned model is put together from settings, what it weighs, and how it becomes files."""
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from torch import nn
 
 from raysweep.measure import folder_bytes
@@ -26,8 +28,8 @@ from trainables.parts.tasks import TASKS
 from trainables.parts.ternary.convert import make_ternary
 from trainables.parts.text_model import Shape, TextModel, start_head
 from trainables.parts.text_predictor import save_model
+from trainables.parts.tuning import quantised
 from trainables.parts.tuning.lora import add_lora, exported_bytes, plain
-from trainables.parts.tuning.quantised import load_in
 
 COSTS = "costs.json"  # in the trial's folder: what evaluate and export both tell is measured once
 
@@ -50,6 +52,8 @@ def problems(config: EfficientConfig) -> list[Problem]:
         found.append(Problem(message, hint="use last or mean"))
     if config.ternary.enabled or config.tuning.kind == "lora" or config.encoder.load_in != "float32":
         linear_names(body, "all")
+    if importlib.util.find_spec("bitsandbytes") and not torch.cuda.is_available():  # whose kernels are others
+        found += quantised.problems(body, config.encoder.load_in, "cpu")
     return found
 
 
@@ -68,7 +72,7 @@ def built(trial: Trial) -> Built:
         norm = config.ternary.norm
         make_ternary(body, config.ternary.targets, body.config.model_type != "bitnet" if norm is None else norm)
     parameters = count(body)
-    load_in(body, config.encoder.load_in, trial.device)
+    quantised.load_in(body, config.encoder.load_in, trial.device)
     if config.tuning.kind != "full":
         body.requires_grad_(False)
     if config.tuning.kind == "lora":

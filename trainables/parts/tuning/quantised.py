@@ -26,14 +26,22 @@ def load_in(model: Any, kind: LoadIn, device: str) -> None:
     """
     if kind == "float32":
         return
-    names = linear_names(model, "all")
-    if problems := [_refusal(name, part) for name in names if not _plain(part := model.get_submodule(name))]:
-        raise UserError(problems)
-    held = {name: _held(model.get_submodule(name), kind, device) for name in names}
-    if problems := [_misreading(name, part, device) for name, part in held.items() if _misread(part)]:
-        raise UserError(problems)
-    for name, part in held.items():
-        model.set_submodule(name, part)
+    if found := problems(model, kind, device):
+        raise UserError(found)
+    for name in linear_names(model, "all"):
+        model.set_submodule(name, _held(model.get_submodule(name), kind, device))
+
+
+def problems(model: Any, kind: LoadIn, device: str) -> list[Problem]:
+    """Why linear layers cannot be held so; of those with as many inputs one is tried. The model is left as it is."""
+    if kind == "float32":
+        return []
+    layers = {name: model.get_submodule(name) for name in linear_names(model, "all")}
+    if refused := [_refusal(name, part) for name, part in layers.items() if not _plain(part)]:
+        return refused
+    widths = {as_linear(part).in_features: name for name, part in reversed(layers.items())}
+    tried = {name: _held(layers[name], kind, device) for name in reversed(widths.values())}
+    return [_misreading(name, part, device) for name, part in tried.items() if _misread(part)]
 
 
 def _plain(part: nn.Module) -> bool:

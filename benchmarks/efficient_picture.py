@@ -1,20 +1,18 @@
 """A picture of scores by training rows, by language, and against what training and answering take."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.efficient_arms import SPLITS, by_way, every_row, sized, within
 from benchmarks.efficient_languages import languages_of, score_of
 from benchmarks.results_page import SweepRun
-from benchmarks.trade_off import BAR, COLOURS, HEIGHT, LOOK, WIDTH
+from benchmarks.trade_off import BAR, COLOURS, HEIGHT, LOOK, WIDTH, written
 from benchmarks.variants import called
 from raysweep.evidence import ArmResult, OtherScore
 from raysweep.report.view import SweepView
@@ -43,11 +41,7 @@ def picture(runs: Sequence[SweepRun], page: Path) -> list[str]:
     drawn = {name: panels for name, panels in drawn.items() if panels}
     if not drawn:
         return []
-    path, fresh = page.with_suffix(".svg"), page.with_suffix(".writing.svg")
-    page.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(OWN_LOOK):
-        draw(drawn).savefig(fresh, metadata={"Date": None})
-    os.replace(fresh, path)
+    path = written(page, lambda: draw(drawn), OWN_LOOK)
     words = (
         "Bars are the scores' intervals. Broken lines are means on select, dotted ones on report, of trials that "
         "trained on one size after another."

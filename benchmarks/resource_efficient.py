@@ -26,8 +26,8 @@ from benchmarks.efficient_arms import (
 from benchmarks.efficient_picture import picture
 from benchmarks.measured import table
 from benchmarks.resource_efficient_published import published
-from benchmarks.results_page import NOTHING, Column, Page, SweepRun, figure, points, scores, select_mean, settings
-from benchmarks.variants import called, compared, own_settings, repeated
+from benchmarks.results_page import NOTHING, Column, Page, SweepRun, scores, select_mean, settings
+from benchmarks.variants import called, compared_table, own_settings, repeated
 from raysweep.evidence import ArmResult
 from raysweep.report.view import SweepView
 from raysweep.report.wording import unproven_values
@@ -138,18 +138,7 @@ def compared_section(run: SweepRun, pairs: Sequence[tuple[str, str]], words: str
     """Pairs of arms as one family; nothing to compare is said."""
     if not pairs:
         return ["There are no two arms to compare."]
-    rows = [
-        [
-            called(run.view, row.arm),
-            called(run.view, row.against),
-            points(row),
-            figure(row.p, ".3f"),
-            figure(row.p_holm, ".3f"),
-            row.verdict,
-        ]
-        for row in compared(run, pairs)
-    ]
-    return [words, table(["arm", "against", "points", "p", "p (Holm)", "verdict"], rows)]
+    return [words, compared_table(run, pairs, lambda name: called(run.view, name))]
 
 
 def curve_section(run: SweepRun) -> list[str]:

@@ -17,7 +17,7 @@ from benchmarks.methods import DENSE, by_method, called, controls_of, dense_of, 
 from benchmarks.results_page import NOTHING, Page, SweepRun, figure, last, points, scores, select_mean, settings
 from benchmarks.sparse_bert_published import published
 from benchmarks.trade_off import picture
-from benchmarks.variants import compared, own_settings, repeated
+from benchmarks.variants import compared_table, own_settings, repeated
 from raysweep.evidence import Arm, ArmResult, paired_difference
 from raysweep.proof import Trials
 from raysweep.report.view import SweepView
@@ -130,18 +130,7 @@ def against(run: SweepRun) -> list[str]:
         "From the recorded predictions, on the same seeds and examples, in points: hundredths of the score. p values "
         "are Holm-corrected over the rows of this table."
     )
-    rows = [
-        [
-            arm_called(run.view, row.arm),
-            arm_called(run.view, row.against),
-            points(row),
-            figure(row.p, ".3f"),
-            figure(row.p_holm, ".3f"),
-            row.verdict,
-        ]
-        for row in compared(run, pairs)
-    ]
-    return [words, table(["arm", "against", "points", "p", "p (Holm)", "verdict"], rows)]
+    return [words, compared_table(run, pairs, lambda name: arm_called(run.view, name))]
 
 
 def compared_pairs(view: SweepView) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """A picture of quality against size and latency: a colour for each method, a marker for each share that is pruned."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
@@ -44,15 +44,21 @@ def picture(runs: Sequence[SweepRun], page: Path) -> list[str]:
     views = [run.view for run in runs if panels_of(run.view)]
     if not views:
         return []
-    path, fresh = page.with_suffix(".svg"), page.with_suffix(".writing.svg")
-    page.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(LOOK):
-        draw(views).savefig(fresh, metadata={"Date": None})
-    os.replace(fresh, path)
+    path = written(page, lambda: draw(views), LOOK)
     words = (
         "Bars are the scores' intervals, the dashed line is the dense model's mean, dotted lines are random choices."
     )
     return [f"![Quality against size and latency]({path.name})", words]
+
+
+def written(page: Path, drawing: Callable[[], Figure], look: Mapping[Any, Any]) -> Path:
+    """Write a picture beside its page, whole; the same figures give the same file."""
+    path, fresh = page.with_suffix(".svg"), page.with_suffix(".writing.svg")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(dict(look)):
+        drawing().savefig(fresh, metadata={"Date": None})
+    os.replace(fresh, path)
+    return path
 
 
 def panels_of(view: SweepView) -> list[str]:

@@ -1,13 +1,13 @@
 """What the pages of sweeps over variants share: a table of the variants, and any two arms of the proof compared."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from benchmarks import results_page
 from benchmarks.measured import table
-from benchmarks.results_page import Column, SweepRun, settings, varied
+from benchmarks.results_page import Column, SweepRun, figure, points, settings, varied
 from raysweep.evidence import Arm, Comparison, confirm, holm
 from raysweep.evidence.bootstrap import RESAMPLES
 from raysweep.proof import Trials
@@ -95,3 +95,19 @@ def _compare(first: Arm, second: Arm, run: SweepRun, resamples: int) -> Comparis
     """The first arm against the second alone, as if it had won a proof of the two."""
     two, spec = [replace(first, role="finalist"), replace(second, role="reference")], run.view.spec
     return confirm(two, spec.confirm.alpha, spec.seed, resamples=resamples).comparisons[0]
+
+
+def compared_table(run: SweepRun, pairs: Sequence[tuple[str, str]], name: Callable[[str], str]) -> str:
+    """A row for each pair of arms, the first against the second, as one family."""
+    rows = [
+        [
+            name(row.arm),
+            name(row.against),
+            points(row),
+            figure(row.p, ".3f"),
+            figure(row.p_holm, ".3f"),
+            row.verdict,
+        ]
+        for row in compared(run, pairs)
+    ]
+    return table(["arm", "against", "points", "p", "p (Holm)", "verdict"], rows)

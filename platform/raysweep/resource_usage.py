@@ -177,21 +177,29 @@ def _load(before: tuple[int, int] | None, after: tuple[int, int] | None) -> Told
 
 
 def write_resource_usage(
-    folder: Path, usage: ResourceUsage, more: Mapping[str, float | str | None] | None = None
+    folder: Path,
+    training: ResourceUsage,
+    serving: Mapping[str, float | str | None] | None = None,
+    reasons: Mapping[str, str] | None = None,
 ) -> Path:
     """Write resource_usage.yaml into a folder, whole or not at all; its path.
 
-    `more` are further facts with their units in their names, such as `latency_ms`; None becomes "not measured".
+    `serving` are facts of the model in use with their units in their names, such as `latency_ms`; None becomes "not
+    measured", with what `reasons` says of it.
     """
-    content = {
-        name: _said(value, usage.reasons.get(name)) for name, value in {**usage.values(), **(more or {})}.items()
-    }
+    content = {"training": _group(training.values(), training.reasons)}
+    if serving:
+        content["serving"] = _group(serving, reasons or {})
     path = folder / FILE
     beside = folder / f"{FILE}.part"
     with beside.open("w", encoding="utf-8") as opened:
         YAML().dump(content, opened)
     os.replace(beside, path)
     return path
+
+
+def _group(values: Mapping[str, float | str | None], reasons: Mapping[str, str]) -> dict[str, float | str]:
+    return {name: _said(value, reasons.get(name)) for name, value in values.items()}
 
 
 def _said(value: float | str | None, reason: str | None) -> float | str:

@@ -84,8 +84,8 @@ def test_the_exported_model_answers_as_it_did_and_says_what_it_took(sweep: tuple
     answers = TextPredictor(model).predict(examples.texts).argmax(axis=1)
     assert np.mean(answers == stored.others["language en"].predictions) > 0.99  # in batches of another size
     usage = YAML(typ="safe").load((model / "resource_usage.yaml").read_text())
-    assert usage["duration_seconds"] > 0
-    assert usage["latency_p50_ms"] > 0
+    assert usage["training"]["duration_seconds"] > 0
+    assert usage["serving"]["latency_p50_ms"] > 0
     assert len(found_in(folder, "registered")) == 1
 
 

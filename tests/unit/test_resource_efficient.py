@@ -12,13 +12,17 @@ from ruamel.yaml import YAML
 
 from raysweep.problems import UserError
 from raysweep.recipe import configure, find
+from raysweep.schedule import rungs_of
+from raysweep.spec import SchedulerSpec
 from raysweep.trial import Evaluation, Report, Trial
+from raysweep.yaml_file import parse_yaml
 from tests.decoders import text_encoder_folder
 from tests.task_folders import folder_of, write_jsonl
 from trainables import resource_efficient
 from trainables.parts.efficient import build
 from trainables.parts.text_predictor import TextPredictor
 
+ROOT = Path(__file__).parents[2]
 Flat = dict[str, Any]
 TINY: Flat = {"train.epochs": 2, "train.lr": 3e-3, "train.batch_size": 16, "model.dropout": 0.0}
 TINY |= {"measure.memory": False, "measure.repeats": 5}
@@ -51,6 +55,14 @@ def test_each_size_of_a_curve_is_trained_as_it_is_by_itself(trial: Any) -> None:
     last = curve[-1].metrics
     assert last["curve.24.score"] == alone[0][-1][2]
     assert last["curve.40.score"] == last["select.score"] == alone[1][-1][2]
+
+
+def test_the_rungs_of_the_whole_space_are_sizes_of_the_training_set() -> None:
+    spec = parse_yaml((ROOT / "search_spaces" / "efficient.yaml").read_text(), None).data
+    epochs, sizes = spec["space"]["train.epochs"], spec["space"]["curve.sizes"]
+    scheduler = SchedulerSpec(**spec["scheduler"])
+    assert rungs_of(scheduler) == [epochs, 2 * epochs]
+    assert scheduler.max == len(sizes) * epochs
 
 
 def test_the_last_size_is_all_rows(trial: Any) -> None:
@@ -111,10 +123,12 @@ def test_the_exported_folder_says_what_training_and_serving_took(trial: Any, tmp
     costs = resource_efficient.evaluate(one, state).metrics
     resource_efficient.export(one, state, tmp_path / "model")
     usage = YAML(typ="safe").load((tmp_path / "model" / "resource_usage.yaml").read_text())
-    assert usage["duration_seconds"] == pytest.approx(reports[-1].metrics["resources.train_seconds"], rel=1e-5)
-    assert usage["latency_p50_ms"] == pytest.approx(costs["latency.p50_ms"], rel=1e-5), "measured once"
-    assert usage["memory_serving_mb"] == "not measured: measure.memory is false"
-    assert usage["samples"] == 96
+    assert usage["training"]["duration_seconds"] == pytest.approx(
+        reports[-1].metrics["resources.train_seconds"], rel=1e-5
+    )
+    assert usage["serving"]["latency_p50_ms"] == pytest.approx(costs["latency.p50_ms"], rel=1e-5), "measured once"
+    assert usage["serving"]["memory_serving_mb"] == "not measured: measure.memory is false"
+    assert usage["training"]["samples"] == 96
 
 
 def test_what_training_took_is_added_up_over_a_restart(trial: Any) -> None:

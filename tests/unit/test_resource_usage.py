@@ -162,15 +162,18 @@ USAGE = ResourceUsage(
 
 
 def test_the_file_has_units_and_says_what_was_not_measured(tmp_path: Path) -> None:
-    path = write_resource_usage(tmp_path, USAGE, {"latency_p50_ms": 3.0, "load_ms": None, "device": "cpu"})
+    serving = {"latency_p50_ms": 3.0, "load_ms": None, "joules": None, "device": "cpu"}
+    path = write_resource_usage(tmp_path, USAGE, serving, {"joules": NO_GPU})
     assert [file.name for file in tmp_path.iterdir()] == ["resource_usage.yaml"] == [path.name]
-    told = YAML(typ="safe").load(path)
-    assert list(told) == [*USAGE.values(), "latency_p50_ms", "load_ms", "device"]
+    groups = YAML(typ="safe").load(path)
+    assert list(groups) == ["training", "serving"]
+    told = groups["training"]
+    assert list(told) == [*USAGE.values()]
     assert told["duration_seconds"] == 12.3457
     assert told["energy_gpu_joules"] == 1e-7
     assert told["energy_joules"] == "not measured: no RAPL counters readable, no GPU"
-    assert told["peak_gpu_memory_mb"] == told["load_ms"] == "not measured"
-    assert (told["samples"], told["latency_p50_ms"], told["device"]) == (50, 3.0, "cpu")
+    assert (told["samples"], told["peak_gpu_memory_mb"]) == (50, "not measured")
+    assert groups["serving"] == serving | {"load_ms": "not measured", "joules": f"not measured: {NO_GPU}"}
 
 
 def test_a_file_is_replaced_whole_or_stays(tmp_path: Path) -> None:
@@ -180,7 +183,7 @@ def test_a_file_is_replaced_whole_or_stays(tmp_path: Path) -> None:
         write_resource_usage(tmp_path, USAGE, {"latency_p50_ms": float("nan")})
     assert path.read_text() == before
     write_resource_usage(tmp_path, USAGE, {"latency_p50_ms": 1.0})
-    assert path.read_text() == before + "latency_p50_ms: 1.0\n"
+    assert path.read_text() == before + "serving:\n  latency_p50_ms: 1.0\n"
 
 
 def test_a_report_carries_what_was_measured() -> None:

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -230,10 +230,9 @@ def kept_costs(file: Path, measure: Callable[[], Costs]) -> Costs:
 
 
 def write_usage(folder: Path, spent: Spent, costs: Costs) -> Path:
-    """resource_usage.yaml in a model's folder: training under its own names, serving under those of its metrics."""
+    """resource_usage.yaml in a model's folder: of training, and of serving by the names of its metrics."""
     told = {name: metric.replace(".", "_") for metric, name in SERVED.items()}
-    usage = spent.usage()
-    reasons = {**usage.reasons, **{told[name]: reason for name, reason in costs.reasons.items()}}
+    reasons = {told[name]: reason for name, reason in costs.reasons.items()}
     return write_resource_usage(
-        folder, replace(usage, reasons=reasons), {key: getattr(costs, name) for name, key in told.items()}
+        folder, spent.usage(), {key: getattr(costs, name) for name, key in told.items()}, reasons
     )

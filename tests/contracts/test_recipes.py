@@ -14,7 +14,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,15 @@ class Trained:
         return checkpoint.load(self.file(self.numbers[-1][0]))
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trained]:
+    """Each case is trained once for all tests that look at what came of it."""
+    return cache(lambda case: Trained(case, tmp_path_factory.mktemp("trained")))
+
+
 @pytest.fixture(scope="module", params=CASES)
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return Trained(request.param, tmp_path_factory.mktemp("trained"))
+def trained(request: pytest.FixtureRequest, trained_once: Callable[[str], Trained]) -> Trained:
+    return trained_once(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -167,11 +174,32 @@ def test_reports_are_finite_known_and_one_step_apart(trained: Trained) -> None:
         assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())
 
 
+@dataclass(frozen=True)
+class Again:
+    """The same trial once more, after others in this process: its numbers, and the splits it opened by then."""
+
+    numbers: list[tuple[int, dict[str, float]]]
+    before_evaluate: set[str]
+    after: set[str]
+
+
+@pytest.fixture(scope="module")
+def again(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Again:
+    folder, opened = tmp_path_factory.mktemp("again"), list[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        watch_splits(opened, patch)
+        trial = make_trial(trained.name, trained.flat, folder)
+        found = [numbers(report) for report in trained.recipe.train(trial)]
+        trained.recipe.export(trial, trained.last, folder / "model")
+        before = set(opened)
+        trained.recipe.evaluate(trial, trained.last)
+        return Again(found, before, set(opened))
+
+
 def test_the_same_seed_gives_the_same_numbers_after_other_trials_in_this_process(
-    trained: Trained, tmp_path: Path
+    trained: Trained, again: Again
 ) -> None:
-    again = [numbers(report) for report in trained.recipe.train(make_trial(trained.name, trained.flat, tmp_path))]
-    assert again == trained.numbers
+    assert again.numbers == trained.numbers
 
 
 def test_the_same_seed_gives_the_same_numbers_between_the_steps_of_another_trial(
@@ -222,16 +250,9 @@ def assert_same(one: Any, other: Any, place: str = "state") -> None:
         assert np.array_equal(left, right, equal_nan=left.dtype.kind == "f"), place
 
 
-def test_only_evaluate_opens_the_report_split(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[str] = []
-    watch_splits(opened, monkeypatch)
-    list(trained.recipe.train(trial := make_trial(trained.name, trained.flat, tmp_path)))
-    trained.recipe.export(trial, trained.last, tmp_path / "model")
-    assert set(opened) == {"train", "select"}
-    trained.recipe.evaluate(trial, trained.last)
-    assert "report" in opened
+def test_only_evaluate_opens_the_report_split(again: Again) -> None:
+    assert again.before_evaluate == {"train", "select"}
+    assert "report" in again.after
 
 
 READERS = {"data": "read_pairs", "task_data": "read_examples"}
@@ -337,13 +358,16 @@ SERVED = {
 }
 
 
-def test_another_process_trains_alike_and_serves_what_was_exported(tmp_path: Path) -> None:
-    runs = {case: Trained(case, tmp_path / case) for case in CASES}
+def test_another_process_trains_alike_and_serves_what_was_exported(
+    trained_once: Callable[[str], Trained], tmp_path: Path
+) -> None:
+    runs = {case: trained_once(case) for case in CASES}
     statistics = {}
     for case, run in runs.items():
         result = run.recipe.evaluate(run.trial, run.last)
-        run.recipe.export(run.trial, run.last, run.folder / "model")
-        np.save(run.folder / "predictions.npy", result.predictions)
+        (tmp_path / case).mkdir()
+        run.recipe.export(run.trial, run.last, tmp_path / case / "model")
+        np.save(tmp_path / case / "predictions.npy", result.predictions)
         statistics[case] = result.statistic
     environment = {**os.environ, "PYTHONHASHSEED": "77"}
     command = [sys.executable, __file__, str(tmp_path), json.dumps(statistics)]

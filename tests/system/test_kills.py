@@ -62,7 +62,7 @@ def assert_whole(found: list[Record], folder: Path) -> None:
     assert found[-1]["complete"]
 
 
-@pytest.mark.parametrize("whom", ["driver", "trial", "both"])
+@pytest.mark.parametrize("whom", ["driver", "trial", pytest.param("both", marks=pytest.mark.slow)])
 def test_kill_nine_at_random_moments(tmp_path: Path, whom: str) -> None:
     rng = np.random.default_rng(list(whom.encode()))
     folder = tmp_path / "sweep"
@@ -87,7 +87,7 @@ def _over(found: list[Record]) -> bool:
     return any(record["kind"] == "ended" for record in found)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupts_end_cleanly_and_can_be_resumed(tmp_path: Path, number: int) -> None:
     folder = tmp_path / "sweep"
     process = start("run", toy_file(tmp_path), "--dir", folder, *QUIET, cwd=tmp_path)

@@ -59,7 +59,7 @@ def test_every_method_is_proven_beside_the_dense_model(killed: tuple[Path, str])
     assert len(confirmed["arms"]) == 3
     assert {arm["config"]["pruning.target"] for arm in confirmed["arms"]} == {"weights", "heads+neurons", "none"}
     for arm in confirmed["arms"]:
-        assert set(arm["others"]) == {"dense", "pruned", "finetuned"}
+        assert set(arm["others"]) == {"dense", "pruned", "finetuned", "macro_f1", "f1"}
     found = champion_of(killed[0])
     assert {"latency.ratio", "dense.p50_ms", "report.score"} <= set(found["metrics"])
     assert "SYNTHETIC" in killed[1]
@@ -78,6 +78,7 @@ def test_nothing_strange_is_printed(killed: tuple[Path, str]) -> None:
     assert not [word for word in STRANGE if word in killed[1]]
 
 
+@pytest.mark.slow  # a second sweep; tests/contracts quantises and serves a model in the recipe itself
 def test_a_quantised_winner_is_registered_and_answers_as_it_did(tmp_path: Path) -> None:
     folder = tmp_path / "int8"
     code, output = run("run", *command(SPACE, folder, SETTINGS + ONE), cwd=tmp_path, timeout=280)

@@ -25,7 +25,11 @@ INNER = {"distilbert": "hidden_dim", "gpt2": "n_inner"}
 
 
 PLAIN = ["bert", "distilbert", "roberta", "gpt_neox", "electra"]
-CASES = [*((kind, "none") for kind in PLAIN), ("modernbert", "static_int8"), ("gpt2", "static_int8")]
+CASES = [
+    *((kind, "none") for kind in PLAIN),
+    ("gpt2", "static_int8"),
+    pytest.param("modernbert", "static_int8", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize(("kind", "quantise"), CASES)

@@ -39,7 +39,7 @@ WORDS = (
     "of BERT-base are drawn. In `ternary` every linear layer of the encoder has two bits a weight; its word table is "
     "float32, and products are computed in float32, block by block: it is smaller, not faster. Memory is what a fresh "
     "process holds at most, answering 16 texts, beyond what it held when its libraries were imported. Milliseconds are "
-    "from text to answer: medians of rounds in which all forms take turns, and medians of the rounds' ratios. Answers of "
+    "from text to answer: medians of rounds in which all forms take turns, and of the rounds' ratios. Answers of "
     "the ternary model are those of the model as it is trained: the largest difference of a chance was {difference:g}."
 )
 

@@ -25,7 +25,9 @@ class CurveSettings(Settings):
     """A learning curve: scores by the number of training rows."""
 
     sizes: Sizes = Field(
-        (), description="train on so many rows, one size after another and each from the start; -1 for all"
+        (),
+        description="train on so many rows, one size after another and each from the start; -1 for all"
+        " (train.epochs steps for each size: scheduler.max is for all of them)",
     )
 
     @model_validator(mode="after")
@@ -44,7 +46,8 @@ class CrossValidationSettings(Settings):
         0,
         ge=0,
         le=20,
-        description="train without each of so many parts of the training rows, score on it, then train on all; 0 never",
+        description="train without each of so many parts of the training rows, score on it, then train on all; 0 never"
+        " (train.epochs steps for each part and for all rows: scheduler.max is for all of them)",
     )
 
     @model_validator(mode="after")

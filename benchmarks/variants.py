@@ -55,7 +55,7 @@ def repeated(view: SweepView) -> list[str]:
 def called(view: SweepView, name: str) -> str:
     """An arm with its variant; a reference has that of the configuration that it changes."""
     variant = next(arm.config.get(VARIANT) for arm in view.arms if arm.arm == name)
-    return f"{name} ({variant})" if variant else name
+    return f"{name} ({variant})" if variant and variant != name else name
 
 
 def own_settings(view: SweepView) -> dict[str, str]:

@@ -18,7 +18,7 @@ def hold_memory() -> bool:
     """Let this process keep freed memory of up to 1 GiB for its next tensors; whether the C library can (glibc alone).
 
     Without it every step gives its large tensors (the embedding table's gradient, activations) back to the system and
-    faults their pages in again: an eighth of a step's time on a CPU.
+    faults their pages in again.
     """
     name = ctypes.util.find_library("c") if sys.platform == "linux" else None
     mallopt = getattr(ctypes.CDLL(name), "mallopt", None) if name else None

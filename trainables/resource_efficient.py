@@ -241,13 +241,16 @@ def proof(config: Config, found: dict[str, dict[str, Scored]], metrics: dict[str
     task, languages = TASKS[config.data.task], [language_split(name) for name in config.xnli.codes]
     if languages:
         found[task.name] = found.pop("report")
-    others = {
-        split if name == task.score else f"{split} {name}": one
-        for split, each in found.items()
-        for name, one in each.items()
-    }
-    first = mean_over({name: others[name] for name in languages}) if languages else others.pop("report")
+    others = {score_name(split, name, task.score): one for split, each in found.items() for name, one in each.items()}
+    first = mean_over({name: others[name] for name in languages}) if languages else others.pop(task.score)
     return Evaluation(metrics, first.predictions, first.targets, first.statistic, others)
+
+
+def score_name(split: str, name: str, own: str) -> str:
+    """What a score is called: a task's own one by its split alone."""
+    if split == "report":
+        return name
+    return split if name == own else f"{split} {name}"
 
 
 def export(trial: Trial, state: State, folder: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def mean_score(stretches: Sequence[Stretch], scores: Sequence[Floats]) -> Floats
 def words(statistic: Scoring) -> str:
     """How a score is called: `accuracy`, or `mean of 3 x accuracy and spearman (0 is guessing)`."""
     if isinstance(statistic, str):
-        return statistic
+        return "mean score" if statistic == "mean" else statistic  # of scores that the examples have each
     counts = Counter(one.statistic for one in statistic)
     names = [f"{count} x {name}" if count > 1 else str(name) for name, count in counts.items()]
     mean = f"mean of {_listed(names)}" if len(statistic) > 1 else names[0]

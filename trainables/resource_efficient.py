@@ -27,7 +27,7 @@ from trainables.parts.efficient.settings import EfficientConfig
 from trainables.parts.efficient.xnli import mean_over, read_language, xnli_facts
 from trainables.parts.encoders import check_encoder, train_mode
 from trainables.parts.losses import text_loss
-from trainables.parts.pace import hold_memory, products
+from trainables.parts.pace import hold_memory, let_go_of_memory, products
 from trainables.parts.state import tensors
 from trainables.parts.task_data import Examples, also_of, read_examples
 from trainables.parts.tasks import TASKS
@@ -77,6 +77,7 @@ def train(trial: Trial) -> Iterator[Report]:
     """A report after each epoch of each round; without epochs one at step 0, of the model as it starts."""
     torch.set_num_threads(trial.threads)
     hold_memory()
+    let_go_of_memory()
     run, settings = begin(trial), trial.config.train
     if settings.epochs == 0 and trial.restored is None:
         yield report(run, score_epoch(run, round_of(run.rounds, 0, 0)))

@@ -95,8 +95,17 @@ def _latency(spent: list[float]) -> Latency:
     return Latency(float(median), float(high), float(np.mean(spent)), len(spent))
 
 
+def forget_peak_memory() -> bool:
+    """Let `peak_memory_mb` begin anew with what this process holds now; whether the system can (Linux alone)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak of the resident set
+    except OSError:
+        return False
+    return True
+
+
 def peak_memory_mb() -> float:
-    """The most memory this process ever held, in MB of 10^6 bytes.
+    """The most memory this process held since it started, or forgot its peak, in MB of 10^6 bytes.
 
     On Linux `getrusage` will not do: it begins with the peak of the process that started this one.
     """

@@ -17,7 +17,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from raysweep.energy import NO_GPU, NO_RAPL, POWERCAP, GpuSample, NvmlGpu, nvml_gpus, packages, processor_ticks
-from raysweep.measure import peak_memory_mb
+from raysweep.measure import forget_peak_memory, peak_memory_mb
 
 FILE = "resource_usage.yaml"
 NOT_MEASURED = "not measured"
@@ -35,8 +35,9 @@ class ResourceUsage:
 
     Joules and utilisation (mean percent) are of whole processors, and of whole GPUs of this process together.
     `energy_joules` is both; it is None where one of them is there but not measured. MB are 10^6 bytes.
-    `peak_memory_mb` is this process's since it started; `peak_gpu_memory_mb` is what the caller's function told, or
-    else the most that was seen in use on the GPUs.
+    `peak_memory_mb` is this process's within the block or, where the system cannot tell that, since it started, with
+    all that ran in it before. `peak_gpu_memory_mb` is what the caller's function told, or else the most that was seen
+    in use on the GPUs.
     """
 
     duration_seconds: float
@@ -90,6 +91,7 @@ class Meter:
         self._samples, self._looks, self._over = 0, list[list[GpuSample]](), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="resource meter", daemon=True)
         self._ticks = _ticks(self._stat)
+        forget_peak_memory()
         self.look()
         if self._packages or self._gpus:
             self._thread.start()

@@ -99,6 +99,18 @@ def test_peak_memory_is_what_the_process_itself_once_held() -> None:
     assert after - before == pytest.approx(150, rel=0.1)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the system must tell")
+def test_a_peak_that_is_forgotten_begins_with_what_is_held() -> None:
+    script = (
+        "from raysweep.measure import forget_peak_memory, peak_memory_mb\n"
+        "block = b'x' * 300_000_000; del block; before = peak_memory_mb()\n"
+        "assert forget_peak_memory(); block = b'x' * 100_000_000; print(before, peak_memory_mb())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    before, after = (float(number) for number in done.stdout.split())
+    assert before - after == pytest.approx(200, rel=0.1)
+
+
 def test_a_machine_is_described_in_json() -> None:
     found = machine()
     assert set(found) == {"cpu", "cores", "memory", "gpu", "python", "torch", "transformers", "ray"}

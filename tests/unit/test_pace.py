@@ -39,3 +39,25 @@ def test_coarser_products_stay_close_and_end_with_the_block() -> None:
     # bfloat16 keeps 8 bits: each of 64 terms is off by at most 2^-8 of itself, twice
     assert ((coarse - exact).abs() <= 2 * 2**-8 * (one.abs() @ other.abs())).all()
     assert torch.equal(one @ other, exact)
+
+
+RELEASE = """
+from pathlib import Path
+from trainables.parts.pace import hold_memory, let_go_of_memory
+
+def held():
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:")) // 1024
+
+assert hold_memory()
+bytes(bytearray(64 << 20))
+before = held()
+assert let_go_of_memory()
+print(before - held())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's function")
+def test_what_is_held_beyond_need_can_be_given_back() -> None:
+    printed = subprocess.run([sys.executable, "-c", RELEASE], capture_output=True, text=True, check=True).stdout
+    assert int(printed) > 100  # MiB: the array of bytes and its copy

@@ -1,6 +1,7 @@
 """What a block of work takes, by counters that the test moves, and the file that says so."""
 
 import itertools
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -60,6 +61,18 @@ def test_joules_seconds_load_and_throughput_are_those_of_the_block(tmp_path: Pat
     assert usage.peak_memory_mb > 10
     assert set(usage.reasons) == {"energy_gpu_joules", "peak_gpu_memory_mb", "gpu_utilisation_percent"}
     assert set(usage.reasons.values()) == {NO_GPU}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system must tell")
+def test_the_peak_is_the_blocks_own(tmp_path: Path) -> None:
+    before = bytes(bytearray(400_000_000))
+    del before
+    with meter(tmp_path) as first:
+        pass
+    with meter(tmp_path) as second:
+        held = bytearray(200_000_000)
+        held[::4096] = b"x" * len(held[::4096])
+    assert second.usage.peak_memory_mb - first.usage.peak_memory_mb == pytest.approx(200, rel=0.2)
 
 
 def test_gpus_are_added_up_and_the_first_look_is_no_part_of_the_load(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import ctypes.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -20,9 +20,20 @@ def hold_memory() -> bool:
     Without it every step gives its large tensors (the embedding table's gradient, activations) back to the system and
     faults their pages in again.
     """
-    name = ctypes.util.find_library("c") if sys.platform == "linux" else None
-    mallopt = getattr(ctypes.CDLL(name), "mallopt", None) if name else None
+    mallopt = _of_glibc("mallopt")
     return mallopt is not None and all(mallopt(what, _HELD) == 1 for what in (_TRIM_THRESHOLD, _MMAP_THRESHOLD))
+
+
+def let_go_of_memory() -> bool:
+    """Give back what is held beyond need, so that a trial is not measured with what one before it has left."""
+    trim = _of_glibc("malloc_trim")
+    return trim is not None and trim(0) == 1
+
+
+def _of_glibc(function: str) -> Any:
+    """None where the C library is another."""
+    name = ctypes.util.find_library("c") if sys.platform == "linux" else None
+    return getattr(ctypes.CDLL(name), function, None) if name else None
 
 
 @contextmanager

@@ -33,7 +33,7 @@ SPENT = {
 RESOURCE_METRICS = {
     "resources.train_seconds": "seconds of all epochs so far, with the scoring after each",
     "resources.train_joules": "joules that processors and GPUs took meanwhile, whatever else ran on them",
-    "resources.peak_memory_mb": "most memory that the training process held, in MB of 10^6 bytes",
+    "resources.peak_memory_mb": "most memory that the training process held while training, in MB of 10^6 bytes",
     "resources.peak_gpu_memory_mb": "most memory of tensors on the GPU while training, in MB of 10^6 bytes",
     "resources.processor_percent": "load of the machine's whole processor while training, the mean over its seconds",
     "resources.gpu_percent": "load of the GPU while training, the mean over its seconds",

@@ -77,7 +77,7 @@ WITHIN_WORDS = (
 )
 TRAINING_WORDS = (
     "Means over the seeds, measured beside whatever else ran. Joules and percent are of whole processors and GPUs; "
-    "peak memory is the process's since it started."
+    "peak memory is the process's while the trial trained."
 )
 SERVING_WORDS = "Means over the seeds, of the exported model after warm-up, from text to answer."
 

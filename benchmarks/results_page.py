@@ -176,8 +176,8 @@ def figure(value: float | None, form: str) -> str:
 
 
 def settings(config: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """A configuration's settings, called as `names` has it by their dotted paths."""
-    return ", ".join(f"{name}={config[path]}" for path, name in names.items() if path in config)
+    """A configuration's settings, called as `names` has it by their dotted paths; a machine's folders are not shown."""
+    return portable(", ".join(f"{name}={config[path]}" for path, name in names.items() if path in config))
 
 
 def varied(configs: Iterable[Mapping[str, Any]]) -> list[str]:

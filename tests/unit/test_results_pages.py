@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import dendritic_bert, measured, nexus
-from benchmarks.results_page import SweepRun
+from benchmarks.results_page import SweepRun, settings
 from benchmarks.variants import compared
 from raysweep.evidence import Comparison, holm, paired_difference
 from raysweep.evidence.bootstrap import resampled
@@ -224,6 +224,12 @@ def test_a_page_of_nexus_has_its_own_columns(tmp_path: Path) -> None:
 )
 def test_a_command_has_no_folder_of_the_machine(command: str, expected: str) -> None:
     assert measured.portable(command) == expected
+
+
+def test_settings_have_no_folder_of_the_machine() -> None:
+    config = {"encoder.name": "fresh:/home/someone/small", "train.lr": 1e-3, "data.source": "glue/sst2"}
+    names = {"encoder.name": "name", "train.lr": "lr", "data.source": "source"}
+    assert settings(config, names) == "name=fresh:FOLDER, lr=0.001, source=glue/sst2"
 
 
 @pytest.mark.parametrize("main", [nexus.main, dendritic_bert.main])

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 2
 READY := $(VENV)/.ready
 
 # Tests and the quick start never ask a model hub.
@@ -26,11 +26,11 @@ $(READY): pyproject.toml constraints.txt
 sweep: $(READY)
 	$(BIN)/raysweep run search_spaces/quickstart.yaml
 
-# Three processes for two cores, for tests of whole sweeps mostly wait; each has whole files, for what a file has set up
-# serves all its tests. In the order of their folders: contracts and system hold the longest ones, which would otherwise
-# come last and alone.
+# Two processes, each with whole files: what a file has set up serves all its tests. In the order of their folders, for
+# contracts and system hold the longest ones, which would otherwise come last and alone. Ray gives trials a lower
+# priority (niceness 15), at which those of one test would wait for all that other tests compute.
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow' --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	RAY_worker_niceness=0 $(BIN)/python -m pytest -m 'not slow' --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -54,6 +54,9 @@ def said(rows: int | None) -> str:
 
 def every_row(view: SweepView) -> int | None:
     """How many rows there are; None where the journal tells only of those that a configuration asked for."""
+    trained = [trial.last.get("train.rows") for trial in view.trials.values() if given_rows(trial.config) is None]
+    if counts := [int(count) for count in trained if count is not None]:
+        return max(counts)
     rows = (view.data.get("rows") or {}).get("train")
     return None if rows in {given_rows(trial.config) for trial in view.trials.values()} else rows
 

@@ -125,7 +125,11 @@ def test_a_trial_of_several_sizes_is_proven_on_the_last(sizes: list[int], rows: 
 def test_how_many_every_row_is_must_have_been_recorded(folder: Path, tmp_path: Path) -> None:
     assert every_row(SweepRun.read(folder).view) == 67_349
     # the journal tells of the rows of one configuration, which here asked for fewer
-    assert every_row(SweepRun.read(sized(tmp_path, train=5000)).view) is None
+    view = SweepRun.read(sized(tmp_path, train=5000)).view
+    assert every_row(view) is None
+    whole = next(trial for trial in view.trials.values() if given_rows(trial.config) is None)
+    whole.curve[99] = {"train.rows": 63_982.0}
+    assert every_row(view) == 63_982
 
 
 def test_scores_stand_by_way_and_rows(folder: Path, page: str, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ ONNX Runtime, and in int8 there. Nothing is trained: how good ternary models are
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,16 +21,17 @@ from trainables.parts.batches import tokens_of
 from trainables.parts.encoders import Encoder, EncoderSettings, load_encoder
 from trainables.parts.footprint import Footprint, footprint
 from trainables.parts.onnx_files import save_onnx
+from trainables.parts.onnx_predictor import OnnxPredictor
 from trainables.parts.packed import pack
 from trainables.parts.quantise import Kind, QuantiseSettings
+from trainables.parts.sparse_predictor import ONNX as ONNX_FILE
 from trainables.parts.task_data import TaskDataSettings, read_examples
 from trainables.parts.ternary.convert import make_ternary
 from trainables.parts.text_model import Shape, TextModel, start_head
 from trainables.parts.text_predictor import TextPredictor, predict_texts, save_model
 from trainables.parts.tuning.lora import plain
 
-EITHER = "trainables.parts.sparse_predictor:load"  # of torch's models and of ONNX's
-OWN = {True: "trainables.parts.onnx_predictor:load", False: "trainables.parts.text_predictor:load"}
+LOADER = "benchmarks.ternary:load"
 TOLD = {"task": "sst2", "kind": "classification", "labels": ["negative", "positive"], "max_length": 64, "stride": 0}
 ONNX: dict[str, Kind] = {"float32, ONNX Runtime": "onnx", "int8, ONNX Runtime": "dynamic_int8"}
 FLOAT, TERNARY = "float32, torch", "ternary, torch"
@@ -101,20 +102,20 @@ def measured(name: str, texts: Sequence[str], place: Path, options: argparse.Nam
     trained = predict_texts(model, lambda rows: pack(tokens, rows), tokens.lengths, 16).softmax(1).numpy()
     difference = float(np.abs(TextPredictor(folders[TERNARY]).predict(texts, 16) - trained).max())
     timed = [
-        footprint(folders, texts, EITHER, options.threads, options.repeats, memory=False) for _ in range(options.rounds)
+        footprint(folders, texts, LOADER, options.threads, options.repeats, memory=False) for _ in range(options.rounds)
     ]
     return Measured(timed, memory(folders, texts, options.threads), difference, float(tokens.lengths.mean()))
 
 
 def memory(folders: Mapping[str, Path], texts: Sequence[str], threads: int) -> dict[str, float]:
-    """MB that loading and answering add to a process that has imported what its form needs, and no more."""
-    found: dict[str, float] = {}
-    for onnx, loader in OWN.items():
-        own = {form: folder for form, folder in folders.items() if (form in ONNX) == onnx}
-        for form, cost in footprint(own, texts, loader, threads, 1).items():
-            assert cost.memory is not None
-            found[form] = cost.memory.peak_mb - cost.memory.before_mb
-    return found
+    """MB that loading and answering add to a process that has imported everything."""
+    costs = footprint(folders, texts, LOADER, threads, 1)
+    return {form: cost.memory.peak_mb - cost.memory.before_mb for form, cost in costs.items() if cost.memory}
+
+
+def load(folder: str | Path) -> Callable[..., Any]:
+    """A model of either kind; this module has imported what both need."""
+    return (OnnxPredictor if (Path(folder) / ONNX_FILE).is_file() else TextPredictor)(folder).predict
 
 
 def text_model(name: str) -> tuple[TextModel, Encoder]:

@@ -28,9 +28,10 @@ sweep: $(READY)
 
 # Two processes, each with whole files: what a file has set up serves all its tests. In the order of their folders, for
 # contracts and system hold the longest ones, which would otherwise come last and alone. Ray gives trials a lower
-# priority (niceness 15), at which those of one test would wait for all that other tests compute.
+# priority (niceness 15), at which those of one test would wait for all that other tests compute. One thread in each:
+# threads of several processes on the same cores wait for each other.
 test: $(READY)
-	RAY_worker_niceness=0 $(BIN)/python -m pytest -m 'not slow' --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -m 'not slow' --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -1,6 +1,7 @@
 """What a block of work takes, by counters that the test moves, and the file that says so."""
 
 import itertools
+import subprocess
 import sys
 import threading
 import time
@@ -63,16 +64,25 @@ def test_joules_seconds_load_and_throughput_are_those_of_the_block(tmp_path: Pat
     assert set(usage.reasons.values()) == {NO_GPU}
 
 
+PEAKS = """
+from raysweep.resource_usage import Meter
+before = bytes(bytearray(400_000_000))
+del before
+with Meter() as first:
+    pass
+with Meter() as second:
+    held = bytearray(200_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+print(first.usage.peak_memory_mb, second.usage.peak_memory_mb)
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the system must tell")
-def test_the_peak_is_the_blocks_own(tmp_path: Path) -> None:
-    before = bytes(bytearray(400_000_000))
-    del before
-    with meter(tmp_path) as first:
-        pass
-    with meter(tmp_path) as second:
-        held = bytearray(200_000_000)
-        held[::4096] = b"x" * len(held[::4096])
-    assert second.usage.peak_memory_mb - first.usage.peak_memory_mb == pytest.approx(200, rel=0.2)
+def test_the_peak_is_the_blocks_own() -> None:
+    # In a process of its own: another test's trial may have told the allocator here to keep what is freed.
+    told = subprocess.run([sys.executable, "-c", PEAKS], check=True, capture_output=True, text=True).stdout
+    first, second = (float(one) for one in told.split())
+    assert second - first == pytest.approx(200, rel=0.2)
 
 
 def test_gpus_are_added_up_and_the_first_look_is_no_part_of_the_load(tmp_path: Path) -> None:

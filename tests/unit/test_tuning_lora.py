@@ -13,11 +13,12 @@ from transformers.pytorch_utils import Conv1D
 from raysweep.problems import UserError
 from tests.ternary_encoders import CHANGES, drawn, layer, states_of, tiny
 from tests.tuned_models import BASES, LORA, based, learning, tuned, wide
+from trainables.parts.encoders import count
 from trainables.parts.linear_layers import Targets, linear_names
 from trainables.parts.ternary.convert import make_ternary
 from trainables.parts.ternary.packed import PackedTernaryLinear
 from trainables.parts.text_model import Shape, TextModel
-from trainables.parts.tuning.lora import add_lora, exported_bytes, plain
+from trainables.parts.tuning.lora import add_lora, beside, exported_bytes, plain
 from trainables.parts.tuning.low_rank import LowRank, rebuild, structure
 from trainables.parts.tuning.settings import TuningSettings
 
@@ -134,6 +135,19 @@ def test_bytes_are_counted_without_a_copy(base: str, kind: str, lora: bool) -> N
     assert exported_bytes(model) == held
     linear = encoder.get_submodule(linear_names(encoder, "all")[0])
     assert exported_bytes(linear) == sum(tensor.nbytes for tensor in plain(linear).state_dict().values())
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+@pytest.mark.parametrize("ternary", ["attention", "feed_forward", "all"])
+def test_adapters_stay_beside_ternary_layers_alone(kind: str, ternary: Targets) -> None:
+    encoder = wide(kind)
+    make_ternary(encoder, ternary)
+    weights = count(encoder)
+    assert beside(encoder) == 0
+    add_lora(encoder, LORA, 1)
+    matrices = [part for part in plain(encoder).modules() if isinstance(part, LowRank)]
+    assert beside(encoder) == sum(count(part.down) + count(part.up) for part in matrices) > 0
+    assert (beside(encoder) == count(encoder) - weights) == (ternary == "all")
 
 
 class Made(TorchDispatchMode):

@@ -94,6 +94,13 @@ def model_config(folder: Path) -> Any:
     return config
 
 
+def check_vocabulary(folder: Path, config: Any, tokenizer: Any) -> None:
+    """Raises UserError where drawn weights would have no vectors for some of the tokenizer's tokens."""
+    if config.vocab_size < len(tokenizer):
+        message = f"vocab_size is {config.vocab_size}, but the tokenizer beside it knows {len(tokenizer)} tokens"
+        raise UserError([Problem(message, str(folder / CONFIG))])
+
+
 def stamp(folder: Path) -> object:
     """What changes when the encoder's files do."""
     stats = [(folder / file).stat() for file in (CONFIG, *WEIGHTS, *TOKENIZER) if (folder / file).is_file()]

@@ -4,10 +4,9 @@ Weights are read once per process and copied for each trial. Mean pooling is not
 the pooler that BERT models carry, which no sentence vector passes through, is taken off unless it is asked for.
 """
 
-import contextlib
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +19,9 @@ from torch import nn
 from raysweep.problems import Problem, UserError
 from raysweep.recipe import Settings
 from trainables.parts import synthetic
-from trainables.parts.encoder_files import CONFIG, FRESH, encoder_config, encoder_folder, model_config, stamp
-from trainables.parts.missing_tokens import completed
+from trainables.parts.encoder_files import FRESH, check_vocabulary, encoder_config, encoder_folder, model_config, stamp
+from trainables.parts.missing_tokens import read_tokenizer
+from trainables.parts.silence import quiet_transformers
 
 # Kinds whose positions are numbered from behind the padding's id, so that a few of them are never used.
 FROM_PADDING = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "data2vec-text"}
@@ -223,15 +223,13 @@ def _base(name: str, seed: int) -> tuple[Any, Any, str]:
 @lru_cache(maxsize=2)
 def _read(folder: Path, stamp: object, seed: int | None) -> tuple[Any, Any, str]:
     """Model, with a seed of drawn weights, tokenizer and content hash, once; `stamp` changes when the files do."""
-    from transformers import AutoTokenizer
-
     config = model_config(folder)
-    with _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True)
-        if not tokenizer.is_fast:
-            raise UserError([Problem("its tokenizer has no fast form (tokenizer.json)", str(folder))])
-        model = _stored(folder, config) if seed is None else _drawn(folder, config, len(tokenizer), seed)
-    tokenizer = completed(tokenizer)
+    tokenizer = read_tokenizer(folder, config)
+    if seed is None:
+        model = _stored(folder, config)
+    else:
+        check_vocabulary(folder, config, tokenizer)
+        model = _drawn(config, seed)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     if is_decoder(model.config):
@@ -243,20 +241,17 @@ def _stored(folder: Path, config: Any) -> Any:
     from transformers import AutoModel
 
     given = {"config": config, "dtype": torch.float32, "local_files_only": True, "output_loading_info": True}
-    with torch.random.fork_rng(devices=[]):  # transformers draws what the files lack
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):  # transformers draws what the files lack
         model, told = AutoModel.from_pretrained(folder, **given)
     model.pooler_is_trained = not any(name.startswith("pooler.") for name in told["missing_keys"])
     return model
 
 
-def _drawn(folder: Path, config: Any, tokens: int, seed: int) -> Any:
+def _drawn(config: Any, seed: int) -> Any:
     """As transformers starts a model of this configuration."""
     from transformers import AutoModel
 
-    if config.vocab_size < tokens:
-        message = f"vocab_size is {config.vocab_size}, but the tokenizer beside it knows {tokens} tokens"
-        raise UserError([Problem(message, str(folder / CONFIG))])
-    with torch.random.fork_rng(devices=[]):
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = AutoModel.from_config(config, dtype=torch.float32)
     model.pooler_is_trained = False
@@ -274,19 +269,3 @@ def _content_hash(model: Any, tokenizer: Any) -> str:
         digest.update(name.encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars, and no list of the weights that this use of the model leaves out."""
-    from transformers.utils import logging
-
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()

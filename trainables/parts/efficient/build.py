@@ -3,7 +3,6 @@
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,8 +17,9 @@ from trainables.parts.batches import Rows
 from trainables.parts.efficient.costs import Costs, Spent, kept_costs, serving_costs, write_usage
 from trainables.parts.efficient.inputs import Inputs, inputs_of, rested
 from trainables.parts.efficient.rounds import Round, rounds
-from trainables.parts.efficient.settings import EfficientConfig, TunedEncoder
+from trainables.parts.efficient.settings import EfficientConfig
 from trainables.parts.efficient.xnli import read_training
+from trainables.parts.encoder_outline import outline
 from trainables.parts.encoders import Encoder, count, is_decoder, load_encoder
 from trainables.parts.examples import Examples, keys, strata
 from trainables.parts.linear_layers import linear_names
@@ -29,7 +29,7 @@ from trainables.parts.ternary.convert import make_ternary
 from trainables.parts.text_model import Shape, TextModel, start_head
 from trainables.parts.text_predictor import save_model
 from trainables.parts.tuning import quantised
-from trainables.parts.tuning.lora import add_lora, exported_bytes, plain
+from trainables.parts.tuning.lora import add_lora, beside, exported_bytes, plain
 
 COSTS = "costs.json"  # in the trial's folder: what evaluate and export both tell is measured once
 
@@ -45,7 +45,7 @@ class Built:
 
 def problems(config: EfficientConfig) -> list[Problem]:
     """What settings ask of the encoder in vain; builds no model. Raises UserError where it cannot be loaded."""
-    body: Any = _plain_encoder(config.encoder).model
+    body = outline(config.encoder)
     found = []
     if config.model.pooling == "cls" and is_decoder(body.config):
         message = f"model.pooling cls: the first token of a decoder as '{config.encoder.name}' sees no other"
@@ -55,12 +55,6 @@ def problems(config: EfficientConfig) -> list[Problem]:
     if importlib.util.find_spec("bitsandbytes") and not torch.cuda.is_available():  # whose kernels are others
         found += quantised.problems(body, config.encoder.load_in, "cpu")
     return found
-
-
-@lru_cache(maxsize=4)
-def _plain_encoder(settings: TunedEncoder) -> Encoder:
-    """Copied once for all configurations that are only looked at; nobody changes it."""
-    return load_encoder(settings, seed=0)
 
 
 def built(trial: Trial) -> Built:
@@ -77,8 +71,7 @@ def built(trial: Trial) -> Built:
         body.requires_grad_(False)
     if config.tuning.kind == "lora":
         add_lora(body, config.tuning, trial.seed)
-        # Into ternary weights nothing can be merged: the two low-rank matrices are served beside them.
-        parameters += count_learning(body) if config.ternary.enabled else 0
+        parameters += beside(body)
     model = TextModel(body, shape_of(config))
     start_head(model, trial.seed, None)
     return Built(encoder, model.to(trial.device), parameters + count(model.head))

@@ -6,13 +6,14 @@ Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv 2106
 import copy
 import math
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trainables.parts.linear_layers import as_conv1d, is_conv1d, linear_names
+from trainables.parts.linear_layers import as_conv1d, linear_names
 from trainables.parts.ternary.layer import TernaryLinear
 from trainables.parts.ternary.packed import EACH, PackedTernaryLinear
 from trainables.parts.tuning.low_rank import LowRank
@@ -38,9 +39,9 @@ def add_lora(model: Any, settings: TuningSettings, seed: int) -> None:
         lora_alpha=settings.scale * settings.rank,  # only ever divided by the rank
         lora_dropout=settings.dropout,
         target_modules=names,
-        fan_in_fan_out=is_conv1d(model.get_submodule(names[0])),
     )
-    with torch.random.fork_rng(devices=[]):  # PEFT draws on the CPU, which is drawn again below
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # PEFT draws on the CPU; drawn again below
+        warnings.filterwarnings("ignore", "fan_in_fan_out")  # it sees by itself how each layer's matrix lies
         inject_adapter_in_model(config, model, ADAPTER)
     _draw(model, torch.Generator().manual_seed(seed))
 
@@ -74,6 +75,11 @@ def exported_bytes(model: nn.Module) -> int:
     inside = tuple(f"{name}." if name else "" for name in parts)
     rest = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(inside)}
     return _held(rest) + sum(map(_bytes, parts.values()))
+
+
+def beside(model: nn.Module) -> int:
+    """Parameters of adapters that stay in `plain(model)`: nothing can be merged into ternary weights."""
+    return sum(_low_rank(part) for _, part in _parts(model))
 
 
 def _held(tensors: Mapping[str, Tensor]) -> int:
@@ -124,13 +130,20 @@ def _beside(packed: PackedTernaryLinear, adapter: Any) -> LowRank:
 
 def _bytes(part: Any) -> int:
     """Of what `_plain` makes of a layer."""
-    base, adapter = _base(part), _adapter(part)
+    base = _base(part)
     if not (isinstance(base, TernaryLinear) or is_quantised(base)):
         return _held(base.state_dict())  # an adapter is merged into it
     weights: int = base.in_features * base.out_features
     biases: int = FLOAT * sum(parameter.numel() for name, parameter in base.named_parameters() if name != "weight")
     if is_quantised(base):
         return FLOAT * weights + biases
-    rank: int = 0 if adapter is None else adapter.r[ADAPTER]
-    beside: int = FLOAT * rank * (base.in_features + base.out_features)
-    return -(-weights // EACH) + FLOAT + biases + beside  # the scale is one number
+    return -(-weights // EACH) + FLOAT + biases + FLOAT * _low_rank(part)  # the scale is one number
+
+
+def _low_rank(part: Any) -> int:
+    """Parameters of the `LowRank` that `_plain` makes of a layer; of any other none."""
+    base, adapter = _base(part), _adapter(part)
+    if adapter is None or not isinstance(base, TernaryLinear):
+        return 0
+    rank: int = adapter.r[ADAPTER]
+    return rank * (base.in_features + base.out_features)

@@ -8,20 +8,19 @@ int8 or 1/2 as nf4 in the linear layers. If it learns, 4 for its gradient, and b
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import huggingface_hub
-import torch
 
 from raysweep.needs import Bfloat16, Cuda, GpuMemory, Library, Machine, Memory, Requirement
 from raysweep.problems import UserError
 from trainables.parts import encoders
-from trainables.parts.encoder_files import CONFIG, PACKAGE, encoder_folder, model_config, stamp
+from trainables.parts.encoder_files import CONFIG, FRESH, PACKAGE, encoder_folder, stamp
+from trainables.parts.encoder_outline import outlined
 from trainables.parts.tuning.optimizers import OptimizerName
 from trainables.parts.tuning.precision import Precision
 
 BITSANDBYTES = "0.50"  # its layers and its optimizers run on a CPU too
-FRESH = "fresh:"  # before the name of an encoder whose weights are drawn: it has as many
 HELD = {"float32": 4.0, "int8": 1.0, "nf4": 0.5}
 GRADIENT = 4.0
 MOMENTS: dict[OptimizerName, float] = {"adamw": 8.0, "adamw8bit": 2.0, "adafactor": 0.0}
@@ -91,7 +90,7 @@ def memory(weights: Weights, load_in: str, kind: str, optimizer: OptimizerName) 
 
 def weights_of(name: str, layers: int | None) -> Weights | None:
     """Counted from its config.json; None for one that is not on this machine, or not to be built here."""
-    folder = _folder_here(name.removeprefix(FRESH))
+    folder = _folder_here(name.removeprefix(FRESH))  # drawn weights are as many
     return None if folder is None else _counted(folder, layers, stamp(folder))
 
 
@@ -115,18 +114,9 @@ def _folder_here(name: str) -> Path | None:
 @lru_cache(maxsize=32)
 def _counted(folder: Path, layers: int | None, stamp: object) -> Weights | None:
     """Built without memory for weights; `stamp` changes when the files do."""
-    from transformers import AutoModel
-
     try:
-        with torch.device("meta"):
-            model: Any = AutoModel.from_config(model_config(folder), dtype=torch.float32)
-    except (
-        AttributeError,
-        KeyError,
-        OSError,
-        TypeError,
-        ValueError,
-    ):  # no config of an encoder: `check_encoder` and loading tell why
+        model = outlined(folder)
+    except UserError:  # no config of an encoder, which `check_encoder` or loading tells
         return None
     model.pooler = None
     whole = encoders.count(model)

@@ -33,15 +33,27 @@ def load_in(model: Any, kind: LoadIn, device: str) -> None:
 
 
 def problems(model: Any, kind: LoadIn, device: str) -> list[Problem]:
-    """Why linear layers cannot be held so; of those with as many inputs one is tried. The model is left as it is."""
+    """Why linear layers cannot be held so; one of each width is tried, with other weights: the shapes alone count."""
     if kind == "float32":
         return []
     layers = {name: model.get_submodule(name) for name in linear_names(model, "all")}
     if refused := [_refusal(name, part) for name, part in layers.items() if not _plain(part)]:
         return refused
-    widths = {as_linear(part).in_features: name for name, part in reversed(layers.items())}
-    tried = {name: _held(layers[name], kind, device) for name in reversed(widths.values())}
+    widths = {_inputs(part): name for name, part in reversed(layers.items())}
+    tried = {name: _held(_made_up(layers[name]), kind, device) for name in reversed(widths.values())}
     return [_misreading(name, part, device) for name, part in tried.items() if _misread(part)]
+
+
+def _inputs(part: Any) -> int:
+    return int(part.weight.shape[0 if is_conv1d(part) else 1])
+
+
+def _made_up(part: Any) -> nn.Linear:
+    """A linear layer of the same shape, each of whose rows has a range of its own."""
+    inputs, outputs = _inputs(part), part.weight.numel() // _inputs(part)
+    linear = nn.Linear(inputs, outputs, bias=False, device="meta")
+    linear.weight = nn.Parameter(torch.linspace(-1, 1, inputs * outputs).reshape(outputs, inputs), requires_grad=False)
+    return linear
 
 
 def _plain(part: nn.Module) -> bool:

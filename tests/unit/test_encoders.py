@@ -1,6 +1,7 @@
 """Encoders: fresh copies, frozen parts, fewer layers, and mistakes that are named before a weight is read."""
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,17 @@ def test_missing_files_are_named_together(tmp_path: Path) -> None:
     assert [problem.partition(" has ")[2].partition(":")[0] for problem in found] == ["no weights", "no tokenizer"]
     with pytest.raises(UserError, match="no weights"):
         load_encoder(EncoderSettings(name=str(tmp_path)), 0)
+
+
+@pytest.mark.parametrize("cut", [0, 5, -1])
+def test_weights_that_are_cut_off_are_named(folder: Path, tmp_path: Path, cut: int) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:cut])
+    [problem] = check_encoder(EncoderSettings(name=str(tmp_path / "model")))
+    assert problem.message.startswith("cannot be read: ")
+    assert problem.file == str(weights)
+    assert check_encoder(EncoderSettings(name=f"fresh:{tmp_path / 'model'}")) == []
 
 
 def test_missing_sources_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

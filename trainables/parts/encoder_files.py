@@ -48,7 +48,7 @@ def encoder_config(name: str) -> dict[str, Any]:
         for what, files in needs.items()
         if not any((folder / file).is_file() for file in files)
     ]
-    if problems:
+    if problems := problems or ([] if fresh else _broken(folder)):
         raise UserError(problems)
     try:
         told = dict(json.loads((folder / CONFIG).read_text()))
@@ -58,6 +58,20 @@ def encoder_config(name: str) -> dict[str, Any]:
         hint = "take the checkpoint in 16 bits, as microsoft/bitnet-b1.58-2B-4T-bf16 is"
         raise UserError([Problem(f"encoder '{name}' has its ternary weights packed, and cannot be trained", hint=hint)])
     return _common_names(told) | told
+
+
+def _broken(folder: Path) -> list[Problem]:
+    """Files of weights that are cut off or no such files, by their heads; the weights are not read."""
+    from safetensors import SafetensorError, safe_open
+
+    found = []
+    for file in sorted(folder.glob("model*.safetensors")):
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            found.append(Problem(f"cannot be read: {error}", str(file), hint="copy or download it again"))
+    return found
 
 
 def _is_packed(told: dict[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """What every recipe keeps to, whoever wrote it. Recipes and sweep files are found by looking.
 
-A recipe without an entry in VARIANTS is tried with its defaults. Run as a program, this file trains every variant and
-prints the metrics, then compares exported models with predictions: that is how another process takes part.
+A recipe without an entry in VARIANTS is tried with its defaults. Run as a program, this file begins to train every
+variant and compares exported models with predictions: that is how another process takes part.
 """
 
 import importlib
@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,16 @@ class Trained:
     def last(self) -> dict[str, Any]:
         return checkpoint.load(self.file(self.numbers[-1][0]))
 
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        return self.recipe.evaluate(self.trial, self.last)
+
+    @cached_property
+    def model(self) -> Path:
+        """The folder of the exported model, whose card is `card`."""
+        self.card = self.recipe.export(self.trial, self.last, self.folder / "model")
+        return self.folder / "model"
+
 
 @pytest.fixture(scope="module")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trained]:
@@ -162,11 +172,6 @@ def trained(request: pytest.FixtureRequest, trained_once: Callable[[str], Traine
     return trained_once(request.param)
 
 
-@pytest.fixture(scope="module")
-def evaluation(trained: Trained) -> Evaluation:
-    return trained.recipe.evaluate(trained.trial, trained.last)
-
-
 def test_reports_are_finite_known_and_one_step_apart(trained: Trained) -> None:
     assert [step for step, _ in trained.numbers] == list(range(1, len(trained.numbers) + 1))
     for _, metrics in trained.numbers:
@@ -176,9 +181,10 @@ def test_reports_are_finite_known_and_one_step_apart(trained: Trained) -> None:
 
 @dataclass(frozen=True)
 class Again:
-    """The same trial once more, after others in this process: its numbers, and the splits it opened by then."""
+    """The same trial once more, after others in this process: what it gave, and the splits it opened by then."""
 
     numbers: list[tuple[int, dict[str, float]]]
+    evaluation: Evaluation
     before_evaluate: set[str]
     after: set[str]
 
@@ -192,8 +198,8 @@ def again(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Again:
         found = [numbers(report) for report in trained.recipe.train(trial)]
         trained.recipe.export(trial, trained.last, folder / "model")
         before = set(opened)
-        trained.recipe.evaluate(trial, trained.last)
-        return Again(found, before, set(opened))
+        evaluation = trained.recipe.evaluate(trial, trained.last)
+        return Again(found, evaluation, before, set(opened))
 
 
 def test_the_same_seed_gives_the_same_numbers_after_other_trials_in_this_process(
@@ -202,21 +208,18 @@ def test_the_same_seed_gives_the_same_numbers_after_other_trials_in_this_process
     assert again.numbers == trained.numbers
 
 
-def test_the_same_seed_gives_the_same_numbers_between_the_steps_of_another_trial(
+def test_the_same_seed_gives_the_same_numbers_between_the_steps_of_another_trial_with_other_ones(
     trained: Trained, tmp_path: Path
 ) -> None:
     one, other = (make_trial(trained.name, trained.flat, tmp_path / str(seed), seed) for seed in (1, 2))
     rival = trained.recipe.train(other)
+    first = numbers(next(rival))
     mixed = []
     for report in trained.recipe.train(one):
         mixed.append(numbers(report))
         next(rival, None)
     assert mixed == trained.numbers
-
-
-def test_another_seed_gives_other_numbers(trained: Trained, tmp_path: Path) -> None:
-    first = next(iter(trained.recipe.train(make_trial(trained.name, trained.flat, tmp_path, seed=2))))
-    assert numbers(first) != trained.numbers[0]
+    assert first != trained.numbers[0]
 
 
 def test_a_trial_resumed_after_any_step_ends_as_if_it_had_not_stopped(trained: Trained, tmp_path: Path) -> None:
@@ -272,33 +275,28 @@ def watch_splits(opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
                 monkeypatch.setattr(module, name, noted)
 
 
-def test_predictions_and_targets_fit_together(evaluation: Evaluation) -> None:
+def test_predictions_and_targets_fit_together(trained: Trained) -> None:
+    evaluation = trained.evaluation
     assert evaluation.predictions.shape == evaluation.targets.shape
     assert np.isfinite(evaluation.predictions).all()
     assert all(math.isfinite(value) for value in evaluation.metrics.values())
 
 
-def test_evaluating_twice_gives_the_same(trained: Trained, evaluation: Evaluation) -> None:
-    assert np.array_equal(trained.recipe.evaluate(trained.trial, trained.last).predictions, evaluation.predictions)
+def test_evaluating_twice_gives_the_same(trained: Trained, again: Again) -> None:
+    assert np.array_equal(again.evaluation.predictions, trained.evaluation.predictions)
 
 
-@pytest.fixture(scope="module")
-def exported(trained: Trained) -> tuple[Path, dict[str, Any]]:
-    folder = trained.folder / "model"
-    return folder, trained.recipe.export(trained.trial, trained.last, folder)
-
-
-def test_an_exported_model_is_plain_data_with_a_card(exported: tuple[Path, dict[str, Any]]) -> None:
-    folder, card = exported
+def test_an_exported_model_is_plain_data_with_a_card(trained: Trained) -> None:
+    folder, card = trained.model, trained.card
     allowed = {".safetensors", ".onnx", ".json", ".txt", ".yaml"}
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= allowed
     assert json.loads(json.dumps(card)) == card
     assert card["bytes"] == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def test_padding_changes_nothing(trained: Trained, exported: tuple[Path, dict[str, Any]]) -> None:
-    served = load_served(trained.name, exported[0])
-    pairs = isinstance(json.loads((exported[0] / "verify.json").read_text())["texts"][0], list)
+def test_padding_changes_nothing(trained: Trained) -> None:
+    served = load_served(trained.name, trained.model)
+    pairs = isinstance(json.loads((trained.model / "verify.json").read_text())["texts"][0], list)
     short, long = "the cat", "the old man near the river watched a small dog " * 6
     one, other = ((short, long), (long, long)) if pairs else (short, long)
     # Sums of other lengths differ in their last bits: in ternary layers one of 8 bits may then be rounded otherwise.
@@ -358,33 +356,31 @@ SERVED = {
 }
 
 
-def test_another_process_trains_alike_and_serves_what_was_exported(
+def test_another_process_begins_alike_and_serves_what_was_exported(
     trained_once: Callable[[str], Trained], tmp_path: Path
 ) -> None:
     runs = {case: trained_once(case) for case in CASES}
-    statistics = {}
     for case, run in runs.items():
-        result = run.recipe.evaluate(run.trial, run.last)
-        (tmp_path / case).mkdir()
-        run.recipe.export(run.trial, run.last, tmp_path / case / "model")
-        np.save(tmp_path / case / "predictions.npy", result.predictions)
-        statistics[case] = result.statistic
+        np.save(tmp_path / f"{case}.npy", run.evaluation.predictions)
+    given = {case: (str(run.model), run.evaluation.statistic) for case, run in runs.items()}
     environment = {**os.environ, "PYTHONHASHSEED": "77"}
-    command = [sys.executable, __file__, str(tmp_path), json.dumps(statistics)]
+    command = [sys.executable, __file__, str(tmp_path), json.dumps(given)]
     answer = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
     told = json.loads(answer.splitlines()[-1])
     for case, run in runs.items():
-        assert told[case]["numbers"] == json.loads(json.dumps(run.numbers)), case
+        assert told[case]["first"] == json.loads(json.dumps(run.numbers[0])), case
         assert told[case]["difference"] < 1e-5, case
 
 
-def other_process(folder: Path, statistics: dict[str, str]) -> None:
-    """Train every case anew; compare each model in `folder` with the predictions beside it."""
+def other_process(folder: Path, given: dict[str, tuple[str, Any]]) -> None:
+    """The first report of every case anew; each exported model compared with the predictions in `folder`."""
     told = {}
     for case, (name, flat) in reversed(CASES.items()):
-        predictions = SERVED[name](flat, load_served(name, folder / case / "model"), statistics[case])
-        difference = np.abs(predictions - np.load(folder / case / "predictions.npy")).max()
-        told[case] = {"difference": float(difference), "numbers": Trained(case, folder / f"{case}-again").numbers}
+        model, statistic = given[case]
+        predictions = SERVED[name](flat, load_served(name, Path(model)), statistic)
+        difference = np.abs(predictions - np.load(folder / f"{case}.npy")).max()
+        report = next(iter(find(name).train(make_trial(name, flat, folder / case))))
+        told[case] = {"difference": float(difference), "first": numbers(report)}
     print(json.dumps(told))
 
 

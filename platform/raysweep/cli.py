@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from raysweep.garbage import collect_rarely
 from raysweep.interrupt import interruptible
 from raysweep.problems import UserError
 from raysweep.recipe import find, names, summary
@@ -183,6 +184,7 @@ def _leave(folder: Path, progress: "Progress", number: int) -> NoReturn:
 
 def main() -> None:
     """The console script."""
+    collect_rarely()
     try:
         app()
     except UserError as error:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict
 
+from raysweep.garbage import keeping_all
 from raysweep.needs import Requirement
 from raysweep.patterns import fit
 from raysweep.problems import Problem, UserError, did_you_mean
@@ -101,7 +102,8 @@ def find(name: str) -> Recipe:
     known = names()
     if name not in known:
         raise UserError([Problem(f"unknown recipe '{name}'", hint=did_you_mean(name, list(known)))])
-    module = known[name]()
+    with keeping_all():
+        module = known[name]()
     wanted = ("Config", "METRICS", "LOADER", "train", "evaluate", "export", "inspect")
     if missing := [part for part in wanted if not hasattr(module, part)]:
         raise UserError(f"'{name}' ({module.__file__}) is no recipe: it lacks {', '.join(missing)}")

@@ -3,6 +3,7 @@
 Prints the largest absolute difference as JSON. Fails loudly when the model cannot be loaded where raysweep is missing.
 """
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -26,3 +27,4 @@ targets = np.asarray(wanted["outputs"], dtype=np.float64)
 if outputs.shape != targets.shape:
     sys.exit(f"the loaded model gives shape {outputs.shape}, its export gave {targets.shape}")
 print(json.dumps({"difference": float(np.abs(outputs - targets).max())}))
+gc.freeze()  # all that it holds goes with this process: no search for garbage in it

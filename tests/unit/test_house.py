@@ -43,7 +43,7 @@ LAYERS = [
     {"misfits", "overrides", "schedule", "schema", "search", "sweep_folder"},
     {"evidence", "model_folder", "predictions", "recipe", "resource_usage", "space"},
     {"energy", "needs", "patterns", "spec", "validation", "yaml_file"},
-    {"interrupt", "journal", "measure", "problems", "trial"},
+    {"garbage", "interrupt", "journal", "measure", "problems", "trial"},
     {"hardware"},
 ]
 # Run where raysweep is not: inside a registered model, and in the process that tries whether one loads.

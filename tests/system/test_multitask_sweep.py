@@ -17,6 +17,7 @@ from raysweep.predictions import load_predictions
 from raysweep.trial import Evaluation
 from trainables.parts.task_data import TaskDataSettings, read_examples
 
+pytestmark = pytest.mark.slow  # contracts try the recipe, and the sweeps of others the engine
 SPACE, MODEL = "multitask_freezing.yaml", "multitask-freezing"
 LEARNS = "{everything-learns: {}, heads-first: {freezing.kind: two_phase}}"
 OWN = "{task: regression, source: likes, first: one, second: other, target: likeness, score_max: 5.0, unlabelled: true}"

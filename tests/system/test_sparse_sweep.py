@@ -14,6 +14,7 @@ from text_sweeps import (
     killed_and_resumed,
 )
 
+pytestmark = pytest.mark.slow  # contracts try the recipe, and the sweeps of others the engine
 SPACE, MODEL = "sparse_methods.yaml", "sparse-methods"
 METHODS = "{magnitude: {pruning.target: weights}, units: {pruning.target: heads+neurons, pruning.importance: taylor}}"
 SETTINGS = [
@@ -78,7 +79,6 @@ def test_nothing_strange_is_printed(killed: tuple[Path, str]) -> None:
     assert not [word for word in STRANGE if word in killed[1]]
 
 
-@pytest.mark.slow  # a second sweep; tests/contracts quantises and serves a model in the recipe itself
 def test_a_quantised_winner_is_registered_and_answers_as_it_did(tmp_path: Path) -> None:
     folder = tmp_path / "int8"
     code, output = run("run", *command(SPACE, folder, SETTINGS + ONE), cwd=tmp_path, timeout=280)

@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+gc.disable()  # importing makes millions of objects that stay, and the process soon ends
 sys.modules["raysweep"] = None  # type: ignore[assignment]  # whoever loads the model need not have it
 
 import mlflow  # noqa: E402
@@ -27,4 +28,4 @@ targets = np.asarray(wanted["outputs"], dtype=np.float64)
 if outputs.shape != targets.shape:
     sys.exit(f"the loaded model gives shape {outputs.shape}, its export gave {targets.shape}")
 print(json.dumps({"difference": float(np.abs(outputs - targets).max())}))
-gc.freeze()  # all that it holds goes with this process: no search for garbage in it
+gc.freeze()  # nor is there a last search

@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from raysweep.garbage import keeping_all
+from raysweep.garbage import without_searches
 from raysweep.needs import Requirement
 from raysweep.patterns import fit
 from raysweep.problems import Problem, UserError, did_you_mean
@@ -102,7 +102,7 @@ def find(name: str) -> Recipe:
     known = names()
     if name not in known:
         raise UserError([Problem(f"unknown recipe '{name}'", hint=did_you_mean(name, list(known)))])
-    with keeping_all():
+    with without_searches():
         module = known[name]()
     wanted = ("Config", "METRICS", "LOADER", "train", "evaluate", "export", "inspect")
     if missing := [part for part in wanted if not hasattr(module, part)]:

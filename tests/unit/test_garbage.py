@@ -3,11 +3,12 @@
 import gc
 import subprocess
 import sys
-from collections.abc import Iterator
+import weakref
 
 import pytest
 
-from raysweep.garbage import keeping_all
+from raysweep.garbage import without_searches
+from raysweep.recipe import find
 
 LEAVING = """
 from raysweep.garbage import collect_rarely
@@ -18,23 +19,32 @@ ring = Ring(); ring.self = ring; del ring
 """
 
 
-@pytest.fixture(autouse=True)
-def thawed() -> Iterator[None]:
-    yield
-    gc.unfreeze()
+class Ring:
+    """Garbage as soon as nobody else holds it, which only a search finds."""
+
+    def __init__(self) -> None:
+        self.ring = self
 
 
 def test_nothing_is_searched_within_and_all_as_before_behind() -> None:
-    with keeping_all():
+    with without_searches():
         assert not gc.isenabled()
     assert gc.isenabled()
-    assert gc.get_freeze_count() > 1000
+
+
+def test_what_there_was_by_then_is_still_found_when_it_is_garbage() -> None:
+    ring = Ring()
+    found = weakref.ref(ring)
+    find("resource_efficient")  # as each trial does: the model of the one before is not to stay for ever
+    del ring
+    gc.collect()
+    assert found() is None
 
 
 def test_what_was_switched_off_stays_so_and_errors_pass() -> None:
     gc.disable()
     try:
-        with pytest.raises(ImportError), keeping_all():
+        with pytest.raises(ImportError), without_searches():
             raise ImportError
         assert not gc.isenabled()
     finally:

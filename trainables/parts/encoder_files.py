@@ -65,7 +65,7 @@ def _broken(folder: Path) -> list[Problem]:
     from safetensors import SafetensorError, safe_open
 
     found = []
-    for file in sorted(folder.glob("model*.safetensors")):
+    for file in sorted([*folder.glob("model.safetensors"), *folder.glob("model-*-of-*.safetensors")]):
         try:
             with safe_open(file, "pt"):
                 pass

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from raysweep.problems import Problem, UserError
+from trainables.parts.missing_tokens import completed
+from trainables.parts.silence import quiet_transformers
 
 PACKAGE, FRESH = "package:", "fresh:"
 CONFIG, BITNET = "config.json", "bitnet"
@@ -106,6 +108,17 @@ def model_config(folder: Path) -> Any:
     if config.model_type == BITNET and hasattr(config, "quantization_config"):
         del config.quantization_config
     return config
+
+
+def read_tokenizer(folder: Path, config: Any) -> Any:
+    """The tokenizer in a folder, completed. Raises UserError where it has no fast form."""
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True)
+    if not tokenizer.is_fast:
+        raise UserError([Problem("its tokenizer has no fast form (tokenizer.json)", str(folder))])
+    return completed(tokenizer)
 
 
 def check_vocabulary(folder: Path, config: Any, tokenizer: Any) -> None:

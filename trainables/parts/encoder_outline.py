@@ -9,9 +9,16 @@ import torch
 
 from raysweep.problems import Problem, UserError
 from trainables.parts import synthetic
-from trainables.parts.encoder_files import CONFIG, FRESH, check_vocabulary, encoder_folder, model_config, stamp
+from trainables.parts.encoder_files import (
+    CONFIG,
+    FRESH,
+    check_vocabulary,
+    encoder_folder,
+    model_config,
+    read_tokenizer,
+    stamp,
+)
 from trainables.parts.encoders import EncoderSource, keep_layers
-from trainables.parts.missing_tokens import read_tokenizer
 
 
 def outline(settings: EncoderSource) -> Any:

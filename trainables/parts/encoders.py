@@ -19,8 +19,15 @@ from torch import nn
 from raysweep.problems import Problem, UserError
 from raysweep.recipe import Settings
 from trainables.parts import synthetic
-from trainables.parts.encoder_files import FRESH, check_vocabulary, encoder_config, encoder_folder, model_config, stamp
-from trainables.parts.missing_tokens import read_tokenizer
+from trainables.parts.encoder_files import (
+    FRESH,
+    check_vocabulary,
+    encoder_config,
+    encoder_folder,
+    model_config,
+    read_tokenizer,
+    stamp,
+)
 from trainables.parts.silence import quiet_transformers
 
 # Kinds whose positions are numbered from behind the padding's id, so that a few of them are never used.

@@ -1,27 +1,14 @@
-"""Tokenizers as files have them, and what decoders' lack: a token for padding, and one between the texts of a pair."""
+"""What decoders' tokenizers lack: a token for padding, and one between the two texts of a pair."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from raysweep.problems import Problem, UserError
-from trainables.parts.silence import quiet_transformers
 from trainables.parts.vocabulary import Json, wrapped
 
 ROLES = ("eos_token", "sep_token", "unk_token", "bos_token", "cls_token", "pad_token")  # the first there is will do
 FIRST, SECOND = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
 BARE: Json = {"type": "TemplateProcessing", "single": [FIRST], "pair": [FIRST, SECOND], "special_tokens": {}}
-
-
-def read_tokenizer(folder: Path, config: Any) -> Any:
-    """The tokenizer in a folder, completed. Raises UserError where it has no fast form."""
-    from transformers import AutoTokenizer
-
-    with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True)
-    if not tokenizer.is_fast:
-        raise UserError([Problem("its tokenizer has no fast form (tokenizer.json)", str(folder))])
-    return completed(tokenizer)
 
 
 def completed(tokenizer: Any) -> Any:
